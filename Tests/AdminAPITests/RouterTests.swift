@@ -60,6 +60,7 @@ let samples: [AdminRequest] =
             space: "s", SpaceCommand(fence: SpaceFence("job", Revision(9)), .compareAndDelete(key: [97], expected: []))),
         .write(space: "s", SpaceCommand(.acquire(lock: "job", owner: "me & you", lease: .milliseconds(1_500)))),
         .write(space: "s", SpaceCommand(.release(lock: "job", owner: "me"))),
+        .write(space: "s", SpaceCommand(.release(lock: "job", owner: "me", token: Revision(256)))),
         .lock(space: "s", name: "job", .linearizable), .lock(space: "s", name: "job", .stale(within: .seconds(2))),
         .locks(space: "s", prefix: "", after: nil, limit: 1_000, .linearizable),
         .locks(space: "s", prefix: "a&b", after: "a+b", limit: 7, .stale(within: .seconds(2))),

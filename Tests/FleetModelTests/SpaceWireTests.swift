@@ -51,7 +51,7 @@ import Testing
             SpaceCommand(
                 client: ClientID(.max - 1), sequence: 300, acknowledged: 299, born: LogIndex(12),
                 .acquire(lock: "job", owner: "host-1", lease: .seconds(15))),
-            SpaceCommand(.release(lock: "job", owner: "host-1")),
+            SpaceCommand(.release(lock: "job", owner: "host-1", token: Revision(1 << 40))),
             SpaceCommand(.expire(lock: "job", renewed: Revision(1 << 40))),
             SpaceCommand(fence: SpaceFence("job", Revision(1 << 40)), put("k", "v")),
         ]
@@ -90,7 +90,9 @@ import Testing
                 case 4: .compareAndDelete(key: text(), expected: text())
                 case 5: .end
                 case 6: .acquire(lock: name(), owner: name(), lease: .milliseconds(Int64(random.below(5_000_000))))
-                case 7: .release(lock: name(), owner: name())
+                case 7:
+                    .release(
+                        lock: name(), owner: name(), token: random.chance(1, in: 2) ? Revision(random.next()) : nil)
                 case 8: .expire(lock: name(), renewed: Revision(random.next()))
                 default: .delete(key: text(), revision: random.chance(1, in: 2) ? Revision(random.next()) : nil)
                 }

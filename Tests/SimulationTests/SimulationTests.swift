@@ -88,6 +88,24 @@ private func simulation(
         #expect(result.plots[Int(plot.rawValue)] > 0)
     }
 
+    @Test(arguments: 61...64 as ClosedRange<UInt64>)
+    func `owners fight over locks while nodes crash, hang and part, and no promise is broken`(
+        seed: UInt64
+    ) {
+        var profile = Profile()
+        profile.clients = 2
+        profile.lockOwners = 4
+        profile.groups = 2
+        profile.keys = 4
+        profile.clockDriftPPMMax = 100_000
+        // Leases rest on clocks that run.
+        profile.faults = Fault.allCases.filter { $0 != .clockJump }
+        profile.faultIntervalMax = .milliseconds(2_500)
+        let result = Simulation(seed: seed, profile: profile, chaos: .seconds(20)).run()
+        #expect(result.violation == nil, "\(result.violation.map { "\($0)" } ?? "")")
+        #expect(result.locksTaken > 5)
+    }
+
     // MARK: Without faults
 
     /// Invariant 38: nobody campaigns against a leader that is alive and reachable.

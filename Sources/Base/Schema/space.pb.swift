@@ -609,16 +609,20 @@ public struct SpaceWireAcquireLock: WireMessage {
 public struct SpaceWireReleaseLock: WireMessage {
     public var lock: String = ""
     public var owner: String = ""
+    /// Only while it is held under this token; 0: whatever it is. A release that comes late frees no later holding.
+    public var token: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
 
     public init(
         lock: String = "",
-        owner: String = ""
+        owner: String = "",
+        token: UInt64 = 0
     ) {
         self.lock = lock
         self.owner = owner
+        self.token = token
     }
 
     public static var messageName: String { "ReleaseLock" }
@@ -627,6 +631,7 @@ public struct SpaceWireReleaseLock: WireMessage {
         switch number {
         case 1: "lock"
         case 2: "owner"
+        case 3: "token"
         default: nil
         }
     }
@@ -640,6 +645,10 @@ public struct SpaceWireReleaseLock: WireMessage {
             writer.tag(18)
             writer.lengthDelimited(self.owner)
         }
+        if self.token != 0 {
+            writer.tag(24)
+            writer.varint(self.token)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -651,6 +660,8 @@ public struct SpaceWireReleaseLock: WireMessage {
                 self.lock = try reader.string()
             case 18:
                 self.owner = try reader.string()
+            case 24:
+                self.token = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

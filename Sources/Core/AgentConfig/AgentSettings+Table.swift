@@ -63,9 +63,6 @@ extension AgentSettings {
         Setting(
             "snapshot.outgoing-max", .integer(\.snapshotsOutgoingMax, 1...64), "snapshots that are sent at once"),
         Setting(
-            "snapshot.promotion-stability", .duration(\.promotionStability, .seconds(1)...(.seconds(3_600))),
-            "how long a caught-up learner must stay so before it votes"),
-        Setting(
             "liveness.beat-interval", .duration(\.beatInterval, .milliseconds(5)...(.seconds(1))),
             "how often nodes tell each other that they live; the same on all nodes"),
         Setting(

@@ -105,7 +105,6 @@ package struct AgentSettings: Hashable, Sendable {
     /// What bulk connections may send, in bytes per second.
     package var bulkBytesPerSecond = 128 << 20
     package var snapshotsOutgoingMax = 2
-    package var promotionStability = Nanoseconds.seconds(10)
 
     package var beatInterval = Nanoseconds.milliseconds(25)
     package var restInterval = Nanoseconds.milliseconds(125)

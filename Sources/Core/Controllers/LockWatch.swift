@@ -7,8 +7,8 @@ package import FleetModel
 ///                                                                                                    that was seen
 ///
 /// Counted by this process's own clock from when it heard of a renewal, which is after its sender sent it; a new leader counts
-/// every lease in full. So no lock ends before its lease, by any clock, and one whose holder is gone may stay for a lease longer
-/// when the leader changes. The space refuses to end a lock that was renewed since: a late word harms nobody.
+/// every lease in full. So what clocks show ends no lock before its lease, and a lock whose holder is gone may stay for a lease
+/// longer when the leader changes. The space refuses to end a lock that was renewed since: a late word harms nobody.
 package struct LockWatch {
     private struct Lease {
         let name: String

@@ -31,6 +31,8 @@ public struct Profile: Sendable {
     public var clients = 6
     /// Keys that clients draw from; fewer are fought over more.
     public var keys: UInt64 = 10
+    /// Owners who fight over locks of the key space, where programs are of one version and there is no fleet.
+    public var lockOwners = 0
     /// The longest time from an answer to the client's next operation.
     public var thinkTimeMax = Nanoseconds.milliseconds(80)
     /// After this a client gives up and counts the outcome as unknown.
@@ -121,6 +123,8 @@ public struct Profile: Sendable {
         p.drawBounds(&random)
         if hasPlots { p.drawPlots(&random) }
         // From a stream of its own, so that it shifts nothing.
+        var locks = random.child(50)
+        if !p.faults.isEmpty, locks.chance(1, in: 3) { p.lockOwners = 2 + locks.below(3) }
         var other = random.child(0xC07)
         p.holdsBack = other.chance(1, in: 3)
         if p.nodes >= 3 && !p.faults.isEmpty {

@@ -43,6 +43,7 @@ struct SimulatedClient {
 extension Simulation {
     /// A client's turn: begin an operation, or try again the one that is not answered.
     func clientTurn(_ number: Int, stamp: UInt64) {
+        if number >= LockOwners.firstNumber { return lockTurn(number - LockOwners.firstNumber, stamp: stamp) }
         guard stamp == clients[number].stamp, recovery.phase != .settling else { return }
         if clients[number].operation == nil { beginOperation(number) }
         guard let operation = clients[number].operation else { return }
@@ -97,6 +98,9 @@ extension Simulation {
     }
 
     func deliverRequest(client: Int, operation number: UInt64, to node: SimulatedNode) {
+        if client >= LockOwners.firstNumber {
+            return deliverLockRequest(client - LockOwners.firstNumber, operation: number, to: node)
+        }
         guard let operation = clients[client].operation, operation.number == number else { return }
         if operation.kind == .get { aboutToRead(node, operation.group) }
         turn(node, .request(operation.request, ticket: UInt64(client) << 40 | number))
@@ -115,6 +119,9 @@ extension Simulation {
         if ticket == Caretaker.ticket { return }
         if let fleet { return fleet.takeAnswer(ticket, answer, from: node) }
         let number = Int(ticket >> 40)
+        if number >= LockOwners.firstNumber {
+            return takeLockAnswer(number - LockOwners.firstNumber, ticket & (1 << 40 - 1), answer, from: node)
+        }
         guard let operation = clients[number].operation, operation.number == ticket & (1 << 40 - 1) else { return }
         switch answer {
         case .applied(.space(let result)) where result.outcome == .refused(.malformed) && upgrade != nil:
@@ -163,6 +170,7 @@ extension Simulation {
     /// to the same rules there.
     func beginNewHistory() {
         history = StreamingChecker()
+        lockOwners.beginAnew()
         keysFrom += profile.keys * UInt64(profile.groups)
         lastSeen = lastSeen.map { _ in nil }
         for i in clients.indices {

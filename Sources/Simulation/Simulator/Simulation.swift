@@ -36,6 +36,8 @@ public struct SimulationResult: Sendable {
     public var operations = 0
     /// Of these, operations whose clients never had an answer.
     public var operationsUnknown = 0
+    /// Locks that somebody got.
+    public var locksTaken = 0
     /// How often each fault struck, in the order of `Fault.allCases`.
     public var faults = [Int](repeating: 0, count: Fault.allCases.count)
     /// How often each plot struck, in the order of `Plot.allCases`.
@@ -126,6 +128,7 @@ public final class Simulation {
     var history = StreamingChecker()
     /// The last value that any client saw of a key, which compare-and-sets expect.
     var lastSeen: [UInt64?]
+    var lockOwners: LockOwners
     /// The first of the keys that clients use now.
     var keysFrom: UInt64 = 0
     var result: SimulationResult
@@ -181,6 +184,8 @@ public final class Simulation {
         course = EndingCourse(random: random.child(13))
         caretaker = Caretaker(replicaGiven: UInt64(profile.nodes))
         lastSeen = Array(repeating: nil, count: Int(profile.keys))
+        lockOwners = LockOwners(
+            random: random.child(50), count: profile.fleet == nil && !profile.isMixed ? profile.lockOwners : 0)
         result = SimulationResult(seed: seed)
         if profile.isMixed {
             upgrade = Upgrade(random: random.child(9), nodes: profile.nodes)
@@ -210,6 +215,7 @@ public final class Simulation {
         for client in clients {
             plan(.client, at: 50_000_000 + Int64(client.number) * 1_000_000, a: UInt64(client.number))
         }
+        planLockOwners()
         plan(.nemesis, at: 1_000_000_000)
         plan(.operatorTurn, at: 500_000_000)
         planPlots()
@@ -490,6 +496,7 @@ public final class Simulation {
                 seed: mix64(seed ^ mix64(UInt64(node.number) << 32 | opened.incarnation.rawValue)), now: local)
             node.runtime = runtime
             fleet?.agentBegins(at: node, opened.incarnation)
+            if !lockOwners.owners.isEmpty { runtime.open(level: FeatureLevel.newest) }
             tellLevel(node)
             runtime.endTurn(now: local)
             check(node)

@@ -27,10 +27,31 @@ package struct LockWish: Shaped {
 
 package struct LockRelease: Shaped {
     package var owner: String
-    package init(owner: String) { self.owner = owner }
-    package static let shape = Shape("LockRelease", [Field("owner", .text(pattern: Pattern.owner), "who took it")])
-    package var members: [JSONMember] { [JSONMember("owner", owner)] }
-    package init(_ object: ShapedObject) throws(Problem) { self.init(owner: object.text("owner")) }
+    package var token: UInt64?
+
+    package init(owner: String, token: UInt64? = nil) {
+        self.owner = owner
+        self.token = token
+    }
+
+    package static let shape = Shape(
+        "LockRelease",
+        [
+            Field("owner", .text(pattern: Pattern.owner), "who took it"),
+            Field(
+                "token", .range(1, .max), isRequired: false,
+                "only the holding under this token: a request that comes late frees no later one"),
+        ])
+
+    package var members: [JSONMember] {
+        var members = [JSONMember("owner", owner)]
+        if let token { members.append(JSONMember("token", token)) }
+        return members
+    }
+
+    package init(_ object: ShapedObject) throws(Problem) {
+        self.init(owner: object.text("owner"), token: object.json["token"].map { _ in object.unsigned("token") })
+    }
 }
 
 /// A lock that was taken or renewed.

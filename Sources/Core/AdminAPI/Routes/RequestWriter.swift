@@ -111,7 +111,7 @@ package struct RequestWriter: Sendable {
             switch command.operation {
             case .acquire(_, let owner, let lease):
                 LockWish(owner: owner, leaseMillis: lease.milliseconds).members
-            case .release(_, let owner): LockRelease(owner: owner).members
+            case .release(_, let owner, let token): LockRelease(owner: owner, token: token?.rawValue).members
             default: nil
             }
         case .createSpace(let body): body.members
@@ -225,7 +225,7 @@ package struct RequestWriter: Sendable {
         case .write(let space, let command):
             name = space
             switch command.operation {
-            case .acquire(let lock, _, _), .release(let lock, _): second = lock
+            case .acquire(let lock, _, _), .release(let lock, _, _): second = lock
             default: break
             }
         case .lock(let space, let lock, _): (name, second) = (space, lock)

@@ -386,7 +386,9 @@ package struct Router: Sendable {
                 space, .acquire(lock: name, owner: wish.owner, lease: .milliseconds(wish.leaseMillis)), nil)
         case .releaseLock:
             let (space, name) = try lock(match)
-            return try write(space, .release(lock: name, owner: try LockRelease(body).owner), nil)
+            let release = try LockRelease(body)
+            return try write(
+                space, .release(lock: name, owner: release.owner, token: release.token.map { Revision($0) }), nil)
         case .getLock:
             let (space, name) = try lock(match)
             return .lock(space: space, name: name, try readMode(query))

@@ -56,7 +56,7 @@ package enum Space {
             if let refusal = refusal(ofLock: lock) ?? refusal(ofOwner: owner) ?? refusal(ofLease: lease) {
                 return refusal
             }
-        case .release(let lock, let owner):
+        case .release(let lock, let owner, _):
             if let refusal = refusal(ofLock: lock) ?? refusal(ofOwner: owner) { return refusal }
         case .expire(let lock, _):
             if let refusal = refusal(ofLock: lock) { return refusal }
@@ -168,7 +168,7 @@ struct Step {
             summary.hasEnded = true
             return .deleted
         case .acquire(let lock, let owner, let lease): return try acquire(lock, owner, lease, revision, &access)
-        case .release(let lock, let owner): return try release(lock, owner, &access)
+        case .release(let lock, let owner, let token): return try release(lock, owner, token, &access)
         case .expire(let lock, let renewed): return try expire(lock, renewed: renewed, &access)
         }
     }

@@ -130,11 +130,12 @@ extension SpaceCommand {
             writer.field(2, Array(owner.utf8))
             writer.number(3, UInt64(max(lease.milliseconds, 0)))
             writer.end(mark)
-        case .release(let lock, let owner):
+        case .release(let lock, let owner, let token):
             writer.tag(11 << 3 | 2)
             let mark = writer.begin(expecting: lock.utf8.count + owner.utf8.count + 8)
             writer.field(1, Array(lock.utf8))
             writer.field(2, Array(owner.utf8))
+            writer.number(3, token?.rawValue ?? 0)
             writer.end(mark)
         case .expire(let lock, let renewed):
             writer.tag(12 << 3 | 2)
@@ -162,7 +163,7 @@ extension SpaceCommand {
         case .delete(let key, _): key.count + 64
         case .compareAndDelete(let key, let expected): key.count + expected.count + 64
         case .end: 64
-        case .acquire(let lock, let owner, _), .release(let lock, let owner): lock.utf8.count + owner.utf8.count + 80
+        case .acquire(let lock, let owner, _), .release(let lock, let owner, _): lock.utf8.count + owner.utf8.count + 80
         case .expire(let lock, _): lock.utf8.count + 80
         }
     }
@@ -205,7 +206,9 @@ extension SpaceCommand {
             case 4 << 3: born = try reader.varint()
             case 13 << 3 | 2 where last == 13 && fence == nil:
                 let outer = try reader.enter()
-                guard let words = try LockWords.read(&reader), words.owner == nil, words.lease == 0 else { return nil }
+                guard let words = try LockWords.read(&reader), words.owner == nil, words.number3 == 0 else {
+                    return nil
+                }
                 fence = SpaceFence(words.lock, Revision(words.revision))
                 reader.leave(outer)
             case let tag where tag >= 10 << 3 | 2 && tag <= 12 << 3 | 2 && tag & 7 == 2 && last == 13:
@@ -232,7 +235,8 @@ extension SpaceCommand {
         var lock = ""
         var owner: String?
         var revision: UInt64 = 0
-        var lease: UInt64 = 0
+        /// A lease in milliseconds, or a token.
+        var number3: UInt64 = 0
 
         static func read(_ reader: inout ByteReader) throws(DecodeError) -> LockWords? {
             var words = LockWords()
@@ -246,7 +250,7 @@ extension SpaceCommand {
                     guard let text = String(validating: try reader.bytes(), as: UTF8.self) else { return nil }
                     words.owner = text
                 case 2 << 3: words.revision = try reader.varint()
-                case 3 << 3: words.lease = try reader.varint()
+                case 3 << 3: words.number3 = try reader.varint()
                 default: return nil
                 }
             }
@@ -255,10 +259,12 @@ extension SpaceCommand {
         func operation(number: UInt32) -> Operation? {
             switch number {
             case 10:
-                guard let lease = Int64(exactly: lease), lease <= 1 << 40, revision == 0 else { return nil }
+                guard let lease = Int64(exactly: number3), lease <= 1 << 40, revision == 0 else { return nil }
                 return .acquire(lock: lock, owner: owner ?? "", lease: .milliseconds(lease))
-            case 11: return revision == 0 && lease == 0 ? .release(lock: lock, owner: owner ?? "") : nil
-            default: return owner == nil && lease == 0 ? .expire(lock: lock, renewed: Revision(revision)) : nil
+            case 11:
+                let token = number3 == 0 ? nil : Revision(number3)
+                return revision == 0 ? .release(lock: lock, owner: owner ?? "", token: token) : nil
+            default: return owner == nil && number3 == 0 ? .expire(lock: lock, renewed: Revision(revision)) : nil
             }
         }
     }

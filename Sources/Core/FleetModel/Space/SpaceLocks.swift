@@ -9,7 +9,8 @@ package import ClusterBase
 //     expire  ──▶ free, unless it was renewed since whoever proposes this looked
 //
 // Time does not occur here: where the space is led, somebody counts each lease from when it heard of the last renewal (`LockWatch`
-// in Controllers), anew after a change of the leader, so that a lock is never taken from its holder early by any clock. Whoever
+// in Controllers), anew after a change of the leader, so that no wall clock and
+// no difference between two clocks takes a lock from its holder early. Whoever
 // is too slow to notice that it lost its lock is kept out by the token: writes may be made under it (`SpaceCommand.fence`).
 
 /// A lock that is held.
@@ -159,10 +160,10 @@ extension Step {
     }
 
     mutating func release(
-        _ name: String, _ owner: String, _ access: inout some StateAccess
+        _ name: String, _ owner: String, _ token: Revision?, _ access: inout some StateAccess
     ) throws(StoreError) -> SpaceResult.Outcome {
         guard let held = try SpaceLock.read(name, access) else { return .notFound }
-        if held.owner != owner { return .taken(token: held.token) }
+        if held.owner != owner || held.token != token ?? held.token { return .taken(token: held.token) }
         free(held, &access)
         return .deleted
     }

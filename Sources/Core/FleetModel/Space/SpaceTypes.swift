@@ -65,7 +65,8 @@ package struct SpaceCommand: Hashable, Sendable {
         case end
         /// Takes a lock that is free, or renews the owner's own. This and the next two want `FeatureLevel.locks`.
         case acquire(lock: String, owner: String, lease: Nanoseconds)
-        case release(lock: String, owner: String)
+        /// With a token: only the holding under it, so that a release which comes late frees no later one.
+        case release(lock: String, owner: String, token: Revision? = nil)
         /// Frees a lock that nobody has renewed since.
         case expire(lock: String, renewed: Revision)
     }

@@ -317,7 +317,7 @@ final class AdminPort: AdminHandler, AdminAuthority {
             {
                 return answer(ticket, AdminResponse(Agent.levelUnheard(command.level)))
             }
-            if case .release(let lock, _) = command.operation, case .applied(.space(let result)) = outcome,
+            if case .release(let lock, _, _) = command.operation, case .applied(.space(let result)) = outcome,
                 result.outcome == .notFound
             {
                 return answer(ticket, AdminResponse(Problem.lockFree(lock)))

@@ -282,7 +282,6 @@ final class Agent: TurnOwner {
         node.rootFollowInterval = .milliseconds(200)
         node.controllerInterval = .milliseconds(250)
         node.raft.proposalBytesMax = SpaceLimits.valueBytesMax + SpaceLimits.keyBytesMax + 4_096
-        node.raft.promotionStability = settings.promotionStability
         node.raft.suspicion = settings.suspicionFloor
         node.liveness.beatInterval = settings.beatInterval
         node.liveness.restInterval = settings.restIntervalInForce

@@ -20,7 +20,8 @@ extension ClientCommands {
             let owner = word(option: "owner")
             return try show(take(space, word("LOCK"), owner))
         case "lock release":
-            let command = SpaceCommand(.release(lock: word("LOCK"), owner: word(option: "owner")))
+            let token = invocation.integer("if-token").map { Revision(UInt64($0)) }
+            let command = SpaceCommand(.release(lock: word("LOCK"), owner: word(option: "owner"), token: token))
             return try show(.write(space: space, command))
         case "lock show": return try show(.lock(space: space, name: word("LOCK"), .linearizable))
         case "lock list": return try listLocks(space)
@@ -75,7 +76,7 @@ extension ClientCommands {
         }
         guard answer.isSuccess else { return try show(answer) }
         let token = Revision(try LockHeld(body: answer.body[...]).token)
-        let release = SpaceCommand(.release(lock: lock, owner: owner))
+        let release = SpaceCommand(.release(lock: lock, owner: owner, token: token))
         let run: LockedRun
         do {
             run = try LockedRun(

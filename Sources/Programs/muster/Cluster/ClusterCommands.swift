@@ -418,7 +418,10 @@ enum ClusterCommands {
             ]),
         Command(
             "lock release", summary: "give a lock back", arguments: lockArguments,
-            options: [Option("owner", .text("NAME"), isRequired: true, help: "who took it")],
+            options: [
+                Option("owner", .text("NAME"), isRequired: true, help: "who took it"),
+                Option("if-token", .integer(1...Int.max), help: "only the holding under this token"),
+            ],
             examples: [.init("muster lock release config nightly --owner host1-4711", "")]),
         Command(
             "lock show", summary: "say who holds a lock", arguments: lockArguments,
