@@ -52,6 +52,22 @@ import Testing
         #expect(other > token)
     }
 
+    @Test func `a space that ends in the turn in which it was locked leaves nothing to be woken for`() throws {
+        let cluster = try cluster()
+        let leader = try #require(try cluster.leader())
+        let take = SpaceCommand(.acquire(lock: "job", owner: "me", lease: .seconds(2)))
+        let tickets = [cluster.nextTicket(), cluster.nextTicket()]
+        leader.turn(
+            .request(.command(group, take.encoded()), ticket: tickets[0]),
+            .request(.command(group, SpaceCommand(.end).encoded()), ticket: tickets[1]))
+        _ = try cluster.run(until: { tickets.allSatisfy { !leader.answers(to: $0).isEmpty } })
+        guard case .applied(.space(let result))? = leader.answers(to: tickets[0]).first,
+            case .held = result.outcome
+        else { throw Unanswered() }
+        leader.turn()
+        #expect(try #require(leader.engine).deadline > cluster.now)
+    }
+
     @Test func `a new leader counts every lease in full, and ends those that nobody renews`() throws {
         let cluster = try cluster()
         let leader = try #require(try cluster.leader())

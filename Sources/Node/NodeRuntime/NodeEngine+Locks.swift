@@ -71,7 +71,11 @@ extension NodeEngine {
                 let query = SpaceQuery.renewals(after: locks.kept[k].watch.through, limit: LockWatches.pageMax)
                 guard case .space(let found)? = readHere(group, .space(query)),
                     case .locks(let news, let more) = found.body
-                else { break }
+                else {
+                    // It takes nothing any more, and its locks end with it.
+                    locks.kept[k].hasNews = false
+                    break
+                }
                 locks.kept[k].watch.take(news, now: now)
                 locks.kept[k].hasNews = more != nil
             }

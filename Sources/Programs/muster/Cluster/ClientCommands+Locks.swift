@@ -195,7 +195,12 @@ final class LockWatchdog: Sendable {
         }
     }
 
-    func trust(until: Instant) { state.withLock { $0.until = until } }
+    /// Too late for a child that was told to end: what it was told stands.
+    func trust(until: Instant) {
+        state.withLock { state in
+            if !state.hasEnded { state.until = until }
+        }
+    }
 
     /// The status that the child ended with, if it has. Its number may be another's afterwards, which nobody here sends a signal.
     func reap() -> CInt? {
