@@ -55,3 +55,15 @@ struct RootFixture {
         return view
     }
 }
+
+extension RootNode {
+    /// A node that is there, and where it stands in the region `r`.
+    static func inRack(_ number: UInt64, zone: String = "", rack: String = "") -> RootNode {
+        RootNode(
+            id: NodeID(number),
+            about: NodeDescription(
+                name: "n\(number)", locality: Locality(region: "r", zone: zone, rack: rack), peerAddress: "a:1",
+                adminAddress: "a:2", key: [], programVersion: "1", level: 3),
+            state: .active, since: .zero)
+    }
+}

@@ -6,15 +6,6 @@ import Testing
 
 /// Which hosts of a cell go to another one.
 @Suite struct SplitChoiceTests {
-    private func node(_ number: UInt64, zone: String = "", rack: String = "") -> RootNode {
-        RootNode(
-            id: NodeID(number),
-            about: NodeDescription(
-                name: "n\(number)", locality: Locality(region: "r", zone: zone, rack: rack), peerAddress: "a:1",
-                adminAddress: "a:2", key: [], programVersion: "1", level: 3),
-            state: .active, since: .zero)
-    }
-
     private func facts(
         _ nodes: [RootNode], survives: RootCell.Survival? = nil,
         _ groups: [(PlacementGroup.Rule, PlacementGroup.Scope, on: [UInt64?])] = []
@@ -47,7 +38,7 @@ import Testing
     }
 
     /// Two zones of four hosts, each in a rack of its own.
-    private var racks: [RootNode] { (1...8).map { node($0, zone: $0 <= 4 ? "a" : "b", rack: "r\($0)") } }
+    private var racks: [RootNode] { (1...8).map { RootNode.inRack($0, zone: $0 <= 4 ? "a" : "b", rack: "r\($0)") } }
 
     @Test func `hosts whose VMs are in one hard group are not parted where that is possible`() {
         func half(_ together: [[UInt64?]]) -> [UInt64]? {
@@ -72,7 +63,7 @@ import Testing
         #expect(hand(99, facts(racks)) == Array(1...8))
         #expect(hand(1, facts([])).isEmpty)
         // Racks of 3 and 2 in each zone.
-        let uneven = (1...10).map { node($0, zone: $0 <= 5 ? "a" : "b", rack: $0 % 5 < 3 ? "big" : "small") }
+        let uneven = (1...10).map { RootNode.inRack($0, zone: $0 <= 5 ? "a" : "b", rack: $0 % 5 < 3 ? "big" : "small") }
         for count in [2, 3, 4, 5, 6] {
             let going = hand(count, facts(uneven))
             #expect(going.count == count)
@@ -87,7 +78,7 @@ import Testing
 
     @Test func `by hand hosts go together that hard groups keep, and it is said who is left out for it`() throws {
         // By their names 1 and 2 would go.
-        let one = (1...4).map { node($0) }
+        let one = (1...4).map { RootNode.inRack($0) }
         let two = facts(one, [(.affinity, .zone, on: [1, 3]), (.affinity, .host, on: [2, nil])])
         let choice = SplitChoice.byHand(2, two)
         #expect(choice.nodes.map(\.rawValue) == [1, 3] && choice.held.isEmpty && choice.isEnough)
@@ -103,37 +94,38 @@ import Testing
     }
 
     @Test func `racks are not divided where a group over racks would hold others back`() {
-        let nodes = (1...6).map { node($0, zone: "z", rack: $0 <= 3 ? "a" : "b") }
+        let nodes = (1...6).map { RootNode.inRack($0, zone: "z", rack: $0 <= 3 ? "a" : "b") }
         let spread: (PlacementGroup.Rule, PlacementGroup.Scope, on: [UInt64?]) =
             (.antiAffinity(perDomainMax: 3), .rack, on: [1, 2, 3, 4, 5, 6])
         #expect(hand(4, facts(nodes)).count == 4)
         let choice = SplitChoice.byHand(4, facts(nodes, [spread]))
         #expect(choice.nodes.map(\.rawValue) == [1, 2, 3] && choice.held.isEmpty)
         // Who names no rack is in one with all others of the zone.
-        let none = SplitChoice.byHand(1, facts((1...3).map { node($0) }, [(.spread(skewMax: 1), .rack, on: [1, 2])]))
+        let none = SplitChoice.byHand(
+            1, facts((1...3).map { RootNode.inRack($0) }, [(.spread(skewMax: 1), .rack, on: [1, 2])]))
         #expect(none.nodes == [NodeID(3)] && none.passedOver.first?.node == NodeID(1))
     }
 
     @Test func `whole zones go where groups over zones would hold others back, and both cells keep enough of them`() {
-        let four = (1...8).map { node($0, zone: "\(($0 + 1) / 2)") }
+        let four = (1...8).map { RootNode.inRack($0, zone: "\(($0 + 1) / 2)") }
         let group: (PlacementGroup.Rule, PlacementGroup.Scope, on: [UInt64?]) =
             (.antiAffinity(perDomainMax: 2), .zone, on: [1, 2, 3, 5, 7])
         #expect(half(facts(four, survives: .zone)) == [1, 3, 5, 7])
         #expect(half(facts(four, survives: .zone, [group])) == [1, 2, 3, 4])
         #expect(hand(4, facts(four, survives: .zone, [group])) == [1, 2, 3, 4])
-        let two = (1...8).map { node($0, zone: $0 <= 4 ? "a" : "b") }
+        let two = (1...8).map { RootNode.inRack($0, zone: $0 <= 4 ? "a" : "b") }
         let torn: (PlacementGroup.Rule, PlacementGroup.Scope, on: [UInt64?]) =
             (.antiAffinity(perDomainMax: 1), .zone, on: [1, 5])
         let kept = SplitChoice.half(facts(two, survives: .zone, [torn]))
         #expect(kept?.isEnough == true && kept?.held.isEmpty == true, "\(kept as Any)")
         // Many zones are gone through in order.
-        let many = (1...24).map { node($0, zone: "z\(100 + $0 / 2)") }
+        let many = (1...24).map { RootNode.inRack($0, zone: "z\(100 + $0 / 2)") }
         let over = SplitChoice.byHand(12, facts(many, [(.spread(skewMax: 1), .zone, on: (1...24).map { $0 })]))
         #expect(over.held.isEmpty && over.nodes.count >= 11, "\(over)")
     }
 
     @Test func `hosts that can not go as they are are passed over, and one that must is told`() {
-        var facts = facts((1...4).map { node($0) })
+        var facts = facts((1...4).map { RootNode.inRack($0) })
         for (id, duty, vms) in [(1, CellHost.Duty.draining, 1), (2, .draining, 0), (3, .inService, 1)] {
             var host = CellHost(
                 id: HostID(UInt64(id)),

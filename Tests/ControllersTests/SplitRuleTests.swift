@@ -18,15 +18,6 @@ import Testing
         return (wish.into, wish.nodes.map(\.rawValue))
     }
 
-    private func node(_ number: UInt64, zone: String = "", rack: String = "") -> RootNode {
-        RootNode(
-            id: NodeID(number),
-            about: NodeDescription(
-                name: "n\(number)", locality: Locality(region: "r", zone: zone, rack: rack), peerAddress: "a:1",
-                adminAddress: "a:2", key: [], programVersion: "1", level: 3),
-            state: .active, since: .zero)
-    }
-
     private func half(_ nodes: [RootNode], survives: RootCell.Survival? = nil) -> [UInt64]? {
         SplitChoice.half(
             SplitChoice.Facts(
@@ -68,7 +59,8 @@ import Testing
 
     @Test func `whole racks go, of each zone by itself`() {
         let nodes = (1...8).map { number in
-            node(number, zone: number <= 4 ? "a" : "b", rack: number % 4 < 2 ? "r\(number / 4)" : "s\(number / 4)")
+            RootNode.inRack(
+                number, zone: number <= 4 ? "a" : "b", rack: number % 4 < 2 ? "r\(number / 4)" : "s\(number / 4)")
         }
         let going = half(nodes) ?? []
         #expect(going.count == 4 && going.count { $0 <= 4 } == 2, "\(going)")
@@ -76,16 +68,18 @@ import Testing
             let rack = nodes.filter { $0.about.locality == node.about.locality }.map(\.id.rawValue)
             #expect(rack.allSatisfy(going.contains) || !rack.contains(where: going.contains), "\(rack) of \(going)")
         }
-        #expect(half([node(1), node(2), node(3)]) == [1], "without racks any half")
-        #expect(half([node(1, rack: "r"), node(2, rack: "r")]) == nil, "a rack is not divided")
+        #expect(half([RootNode.inRack(1), RootNode.inRack(2), RootNode.inRack(3)]) == [1], "without racks any half")
+        #expect(half([RootNode.inRack(1, rack: "r"), RootNode.inRack(2, rack: "r")]) == nil, "a rack is not divided")
     }
 
     @Test func `neither cell is left with fewer hosts than it has voters, or in one zone, if it is to survive one`() {
-        func zoned(_ count: UInt64) -> [RootNode] { (1...count).map { node($0, zone: $0 % 2 == 0 ? "a" : "b") } }
+        func zoned(_ count: UInt64) -> [RootNode] {
+            (1...count).map { RootNode.inRack($0, zone: $0 % 2 == 0 ? "a" : "b") }
+        }
         #expect(half(zoned(5), survives: .zone) == nil)
         let six = half(zoned(8), survives: .zone) ?? []
         #expect(six.count == 4 && six.contains { $0 % 2 == 0 } && six.contains { $0 % 2 == 1 }, "\(six)")
-        #expect(half(zoned(2)) != nil && half([node(1)]) == nil)
+        #expect(half(zoned(2)) != nil && half([RootNode.inRack(1)]) == nil)
     }
 
     @Test func `the setting is off, or so many hosts or VMs`() {

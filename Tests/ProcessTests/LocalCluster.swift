@@ -162,6 +162,13 @@ final class LocalCluster {
         return run
     }
 
+    /// A node's part in the root group, as the first one shows it.
+    func role(_ node: Int) throws -> String {
+        let shown = try JSONSerialization.jsonObject(
+            with: Data(try ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
+        return (shown as? [String: Any])?["role"] as? String ?? ""
+    }
+
     func wait(_ what: String, _ isDone: () throws -> Bool) throws {
         let end = Date().addingTimeInterval(60)
         while Date() < end {

@@ -10,19 +10,17 @@ import Testing
     {
         let cluster = try LocalCluster()
         try cluster.grow(to: 4)
-        func role(_ node: Int) throws -> String {
-            let listed = try JSONSerialization.jsonObject(
-                with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
-            return (listed as? [String: Any])?["role"] as? String ?? ""
-        }
         try cluster.wait("the voters hold the keys") {
-            try (1...4).allSatisfy { try cluster.holdsKeys($0) == (role($0) == "voter", role($0) == "voter") }
+            try (1...4).allSatisfy {
+                try cluster.holdsKeys($0) == (cluster.role($0) == "voter", cluster.role($0) == "voter")
+            }
         }
-        let demoted = try #require(try (2...4).first { try role($0) == "voter" })
+        let demoted = try #require(try (2...4).first { try cluster.role($0) == "voter" })
         #expect(try cluster.ask(1, "node", "demote", "n\(demoted)").status == 0)
         try cluster.wait("the fourth votes instead, and holds the key") {
             try (1...4).allSatisfy {
-                try (role($0) == "voter") == ($0 != demoted) && ($0 == demoted || cluster.holdsKeys($0) == (true, true))
+                try (cluster.role($0) == "voter") == ($0 != demoted)
+                    && ($0 == demoted || cluster.holdsKeys($0) == (true, true))
             }
         }
         try cluster.wait("who votes no more has no key") { cluster.holdsKeys(demoted) == (false, false) }
@@ -39,7 +37,7 @@ import Testing
         #expect(try cluster.ask(1, "node", "remove", "n\(voters[1])").status == 0)
         // Who was removed a moment ago still counts; a promotion puts another in its place.
         #expect(try cluster.ask(1, "node", "promote", "n\(demoted)").status == 0)
-        try cluster.wait("the other votes again") { try role(demoted) == "voter" }
+        try cluster.wait("the other votes again") { try cluster.role(demoted) == "voter" }
         #expect(try cluster.ask(1, "space", "create", "box").status == 0)
         try cluster.wait("the cluster goes on") { try cluster.ask(demoted, "kv", "put", "box", "k", "1").status == 0 }
     }
@@ -50,27 +48,24 @@ import Testing
     {
         let cluster = try LocalCluster()
         try cluster.grow(to: 4)
-        func role(_ node: Int) throws -> String {
-            let listed = try JSONSerialization.jsonObject(
-                with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
-            return (listed as? [String: Any])?["role"] as? String ?? ""
-        }
         #expect(try cluster.ask(1, "setting", "set", "replace-after", "20s").status == 0)
-        let standby = try #require(try (2...4).first { try role($0) != "voter" })
+        let standby = try #require(try (2...4).first { try cluster.role($0) != "voter" })
         let lost = standby == 4 ? 3 : 4
         cluster.kill9(lost)
         let since = Date()
         try cluster.wait("its loss is noticed") {
             try cluster.ask(1, "node", "show", "n\(lost)").output.contains("not reachable")
         }
-        #expect(try role(lost) == "voter")
-        try cluster.wait("the standby votes in its place") { try role(standby) == "voter" && role(lost) != "voter" }
+        #expect(try cluster.role(lost) == "voter")
+        try cluster.wait("the standby votes in its place") {
+            try cluster.role(standby) == "voter" && cluster.role(lost) != "voter"
+        }
         #expect(Date().timeIntervalSince(since) >= 20)
         try cluster.start(lost)
         try cluster.wait("it answers") { try cluster.ask(lost, "token", "list").status == 0 }
         try cluster.wait("it is reached") {
             try !cluster.ask(1, "node", "show", "n\(lost)").output.contains("not reachable")
         }
-        #expect(try role(lost) != "voter" && role(standby) == "voter")
+        #expect(try cluster.role(lost) != "voter" && cluster.role(standby) == "voter")
     }
 }

@@ -6,11 +6,6 @@ import Testing
     @Test func `a standby that ends or hangs again and again does not vote, and does when it stays`() throws {
         let cluster = try LocalCluster()
         try cluster.grow(to: 4)
-        func role(_ node: Int) throws -> String {
-            let listed = try JSONSerialization.jsonObject(
-                with: Data(try cluster.ask(1, "node", "show", "n\(node)", "--output", "json").output.utf8))
-            return (listed as? [String: Any])?["role"] as? String ?? ""
-        }
         // Of the root's members as its own group has them, which is who counts.
         func votes(_ node: Int) throws -> Bool {
             let status =
@@ -20,7 +15,7 @@ import Testing
             let root = groups.first { $0["name"] as? String == "root" }
             return (root?["voters"] as? [String] ?? []).contains("n\(node)")
         }
-        let standby = try #require(try (2...4).first { try role($0) != "voter" })
+        let standby = try #require(try (2...4).first { try cluster.role($0) != "voter" })
         let other = standby == 4 ? 3 : 4
         #expect(try cluster.ask(1, "setting", "set", "stable-for", "6s").status == 0)
         #expect(try cluster.ask(1, "node", "demote", "n\(other)").status == 0)
@@ -41,6 +36,6 @@ import Testing
         let since = Date()
         try cluster.wait("it votes now that it stays") { try votes(standby) && !votes(other) }
         #expect(Date().timeIntervalSince(since) < 15)
-        #expect(try role(standby) == "voter")
+        #expect(try cluster.role(standby) == "voter")
     }
 }

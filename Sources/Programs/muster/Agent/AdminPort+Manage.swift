@@ -205,26 +205,21 @@ extension AdminPort {
                 return change(.deleteSpace(name: name, group: group), asker, done)
             }
             agent.request(.command(group, end.encoded())) { [self] outcome in
-                switch outcome {
-                case .applied(.space(let result))
-                where result.outcome == .deleted || result.outcome == .refused(.ended):
-                    break
-                case .applied(.space(let result)) where result.outcome == .refused(.malformed):
-                    return answer(asker.ticket, AdminResponse(Agent.levelUnheard(end.level)))
-                // Its replicas are still to be made, or somebody else has deleted it.
-                case .refused(.noSuchGroup)
-                where retry(
-                    since: began,
-                    { [self] in
-                        deleteSpace(name, isForced: isForced, asker, since: began)
-                    }):
-                    return
-                default:
+                if outcome == .refused(.noSuchGroup) {
+                    // Its replicas are still to be made, or somebody else has deleted it.
+                    let again = { [self] in deleteSpace(name, isForced: isForced, asker, since: began) }
+                    if retry(since: began, again) { return }
+                }
+                guard case .applied(.space(let result)) = outcome else {
                     return fail(
                         asker.ticket, .unavailable,
                         "the replicas of the space \(name) don't agree now to take nothing more, so that it stays; ask again, or "
                             + "use --force if they never will: what is written at that moment may be acknowledged and lost"
                     )
+                }
+                switch result.outcome {
+                case .deleted, .refused(.ended): break
+                default: return answer(asker.ticket, AdminResponse(Agent.levelUnheard(end.level)))
                 }
                 change(.deleteSpace(name: name, group: group), asker, done)
             }
