@@ -38,18 +38,22 @@ import Testing
             last = now
             return quiet == 3
         }
+        // To count takes time, too, much of it on a busy machine.
+        let begin = Date()
         let (syncsBefore, commitsBefore, cpuBefore) = (try syncs(), try commits(), try (1...3).map(cluster.cpu))
         sleep(5)
         let (syncsAfter, commitsAfter, cpuAfter) = (try syncs(), try commits(), try (1...3).map(cluster.cpu))
+        let seconds = Date().timeIntervalSince(begin)
         for node in 0..<3 {
             let (synced, committed) = (syncsAfter[node] - syncsBefore[node], commitsAfter[node] - commitsBefore[node])
-            // One a second where something is led. The counts are not taken at one moment.
-            #expect(committed <= 7, "node \(node + 1)")
-            #expect(abs(synced - committed) <= 2, "node \(node + 1): \(synced) and \(committed)")
+            // One a second where something is led; the first and the last one may be cut.
+            #expect(Double(committed) <= seconds + 2, "node \(node + 1), \(seconds) s")
+            // The counts are not taken at one moment.
+            #expect(abs(synced - committed) <= Int(seconds - 5) + 2, "node \(node + 1): \(synced) and \(committed)")
         }
         let spent = zip(cpuAfter, cpuBefore).map { $0 - $1 }.reduce(0, +)
-        // A debug build on a busy machine: 0.05 s is what it is meant to be.
-        #expect(spent < 2.5, "\(spent) s of CPU time in five seconds")
+        // A debug build on a busy machine: a hundredth of a core is what it is meant to be.
+        #expect(spent < seconds / 2, "\(spent) s of CPU time in \(seconds) seconds")
         #expect(syncsAfter.allSatisfy { $0 > 0 })
         let put = try cluster.ask(2, "kv", "put", "idle-77", "k", "1")
         #expect(put.status == 0, "\(put.complaint)")
