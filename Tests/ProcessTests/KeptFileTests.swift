@@ -22,7 +22,7 @@ import Testing
         #expect(written() == "1\n")
         try FileManager.default.removeItem(at: inTheWay)
         try cluster.wait("it is written") { written() == "2\n" }
-        #expect(cluster.log(1).contains("a file is written at last"))
+        try cluster.waitForLog(1, "a file is written at last")
         #expect(cluster.terminate(1) == 0)
         level = "1"
         let back = try MusterRun(["agent"] + cluster.options(1))

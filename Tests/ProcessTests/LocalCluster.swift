@@ -150,6 +150,11 @@ final class LocalCluster {
 
     func log(_ node: Int) -> String { (try? String(contentsOf: folder.file("n\(node).log"), encoding: .utf8)) ?? "" }
 
+    /// Waits until a node's log has it: what others see may come before the line that says so.
+    func waitForLog(_ node: Int, _ text: String) throws {
+        try wait("node \(node)'s log says '\(text)'") { log(node).contains(text) }
+    }
+
     func ask(_ node: Int, _ words: String...) throws -> MusterRun { try run(words, at: node) }
 
     func run(_ words: [String], at node: Int) throws -> MusterRun {

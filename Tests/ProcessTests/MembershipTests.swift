@@ -47,7 +47,7 @@ import Testing
         try FileManager.default.moveItem(at: kept, to: own)
         try cluster.start(3)
         #expect(try cluster.ended(3) == 4)
-        #expect(cluster.log(3).contains("is an older copy"))
+        try cluster.waitForLog(3, "is an older copy")
         try FileManager.default.removeItem(at: own)
         try FileManager.default.moveItem(at: newest, to: own)
         try cluster.start(3)
@@ -57,7 +57,9 @@ import Testing
         #expect(try cluster.ask(1, "node", "remove", "n3").status == 0)
         try cluster.start(3)
         #expect(try cluster.ended(3) == 4)
-        #expect(cluster.log(3).contains("n3 was removed") || cluster.log(3).contains("node 3 was removed"))
+        try cluster.wait("it is said that it was removed") {
+            cluster.log(3).contains("n3 was removed") || cluster.log(3).contains("node 3 was removed")
+        }
 
         // Two are left; one alone can neither lead nor hand anything over.
         cluster.kill9(2)

@@ -29,7 +29,7 @@ struct StorageDomainTests {
             try shown("n2").contains("muster host mark n2 fast")
         }
         #expect(try shown("n2").contains("\"storageDomains\":[]") && files("s2/fast").isEmpty)
-        #expect(cluster.log(2).contains("has no mark of the storage domain 'fast'"))
+        try cluster.waitForLog(2, "has no mark of the storage domain 'fast'")
         let made = try cluster.ask(
             1, "vm", "create", "a", "--cpu", "1", "--memory", "32MiB", "--disk", "name=root,size=4MiB,kind=shared:fast",
             "--wait")
