@@ -32,6 +32,65 @@ import Testing
         }
     }
 
+    @Test func `a node that keeps its connection and stops saying signs of life is silent, until it is heard again`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1) { $0.signInterval = .milliseconds(40) }
+        let b = try TestPeer(loop, 2) { $0.signInterval = .milliseconds(40) }
+        a.knows(b)
+        waits(loop) { a.isUp && b.isUp }
+        // Both are idle for many times as long as either may be quiet.
+        let sent = a.network.counters.framesSent
+        _ = loop.run(atMost: .milliseconds(1_000)) { false }
+        #expect(a.network.isHeard(b.node) && b.network.isHeard(a.node))
+        #expect(a.network.counters.silences == 0)
+        #expect((1_000 / 40 / 2...2 * 1_000 / 40).contains(Int(a.network.counters.framesSent - sent)))
+        #expect(a.frameCount == 0)
+
+        // One that promises, and then says nothing, as a stopped process does; and one that promises nothing.
+        let stopped = try RawPeer(loop, 3, to: a)
+        stopped.say(kind: 7, PeerSign(version: 1, withinMilliseconds: 60).serialized())
+        let former = try RawPeer(loop, 4, to: a)
+        let since = SystemClock.now
+        waits(loop) { !a.network.isHeard(NodeID(3)) }
+        #expect(SystemClock.now - since >= .milliseconds(180))
+        #expect(a.network.isLinked(NodeID(3)))
+        #expect(a.network.counters.silences == 1)
+        #expect(a.notes.contains { if case .silent(NodeID(3), _) = $0 { true } else { false } })
+        #expect(a.network.isHeard(NodeID(4)))
+        stopped.say(kind: 7, PeerSign(version: 1, withinMilliseconds: 60_000).serialized())
+        waits(loop) { a.network.isHeard(NodeID(3)) }
+        #expect(a.notes.contains { $0 == .heardAgain(NodeID(3)) })
+        #expect(stopped.closed == nil && former.closed == nil)
+    }
+
+    @Test func `who stood still itself holds nobody for silent, and with many peers each is told less often`() throws {
+        let loop = try EventLoop()
+        let a = try TestPeer(loop, 1) {
+            $0.signInterval = .milliseconds(20)
+            $0.signIntervalPerPeer = .milliseconds(1)
+            $0.backoffMin = .seconds(20)
+            $0.backoffMax = .seconds(20)
+        }
+        let b = try TestPeer(loop, 2) { $0.signInterval = .milliseconds(20) }
+        a.knows(b)
+        waits(loop) { a.isUp && b.isUp }
+        _ = loop.run(atMost: .milliseconds(100)) { false }
+        let end = SystemClock.now + .milliseconds(400)
+        while SystemClock.now < end {}
+        _ = loop.run(atMost: .milliseconds(200)) { false }
+        #expect(a.network.counters.silences == 0 && b.network.counters.silences == 0)
+
+        let gone = try TestPeer(loop, 3)
+        let nobody = gone.entry.addresses
+        gone.network.close()
+        a.network.setPeers([b.entry] + (10..<410).map { PeerAddresses(node: NodeID($0), addresses: nobody) })
+        _ = loop.run(atMost: .milliseconds(100)) { false }
+        let sent = a.network.counters.framesSent
+        _ = loop.run(atMost: .milliseconds(1_200)) { false }
+        #expect(a.network.isHeard(b.node) && b.network.isHeard(a.node))
+        #expect(a.network.counters.framesSent - sent < 20)
+    }
+
     @Test func `a link whose other end is gone is told at once, then that nobody listens`() throws {
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1) { $0.stableAfter = .zero }

@@ -60,11 +60,42 @@ import Testing
         let other = frozen == 1 ? 2 : 1
         func state() throws -> String { try cluster.ask(other, "node", "show", "n\(frozen)").output }
         try cluster.wait("its silence is shown, for all that its connections stand") {
-            try state().contains("not reachable from here")
+            try state().contains("silent")
         }
         cluster.signal(frozen, SIGCONT)
         try comesBack(cluster)
         try cluster.wait("it is shown as up again") { try state().contains(" up") }
+    }
+
+    @Test func `a frozen node that shares no group with the one that is asked is silent within half a minute`() throws {
+        let cluster = try LocalCluster({ _, _ in ["--node-region", "north"] })
+        try cluster.grow(to: 4)
+        #expect(try cluster.ask(1, "setting", "set", "root-standbys", "0").status == 0)
+        let frozen = try #require(try (2...4).first { try cluster.role($0) != "voter" })
+        try cluster.wait("it stands by no more") { try cluster.role(frozen) == "member" }
+        try cluster.wait("it has a replica of no group") {
+            try !Asked.get("/metrics", at: frozen, of: cluster).body.contains("muster_group_term{")
+        }
+        func state(_ asked: Int) throws -> String {
+            try cluster.ask(asked, "node", "list").output.split(separator: "\n").first { $0.contains("n\(frozen) ") }
+                .map(String.init) ?? ""
+        }
+        let asked = (1...4).filter { $0 != frozen }
+        try cluster.wait("all see it") { try asked.allSatisfy { try state($0).contains(" up") } }
+        cluster.signal(frozen, SIGSTOP)
+        let since = Date()
+        try cluster.wait("its silence is shown, for all that its connections stand") {
+            try asked.allSatisfy { try state($0).contains("silent") }
+        }
+        #expect(Date().timeIntervalSince(since) < 30)
+        let region = try cluster.ask(asked[0], "region", "list", "--output", "json").output
+        #expect(region.contains("\"reached\":3"), "\(region)")
+        cluster.signal(frozen, SIGCONT)
+        try cluster.wait("it is shown as up again") { try asked.allSatisfy { try state($0).contains(" up") } }
+        try cluster.wait("it answers") { try cluster.ask(frozen, "node", "list").status == 0 }
+        // It was itself that stood still, and nobody else.
+        for other in asked { #expect(try cluster.metric("muster_peer_silences_total", at: other) ?? 0 >= 1) }
+        #expect(try cluster.metric("muster_peer_silences_total", at: frozen) == 0)
     }
 
     @Test(.enabled(if: SeparateNetworks.isPossible))

@@ -181,6 +181,7 @@ private let forwards = PeerFrame(
         try expectGolden("peer-request-v1", PeerRequest(id: (1 << 40) + 1, bytes: [UInt8](0..<200)))
         try expectGolden("peer-answer-v1", PeerAnswer(id: (1 << 40) + 1, bytes: Array("ok".utf8)))
         try expectGolden("peer-answer-overloaded-v1", PeerAnswer(id: 7, isOverloaded: true))
+        try expectGolden("peer-sign-v1", PeerSign(version: 1, withinMilliseconds: 50_000))
     }
 
     @Test func `the other stored records are as another implementation of protobuf has them`() throws {

@@ -59,6 +59,7 @@ enum Readers {
         message(PeerHelloAnswer.self),
         message(PeerRequest.self),
         message(PeerAnswer.self),
+        message(PeerSign.self),
         message(PeerStreamWord.self),
         coreFrame,
     ]

@@ -706,6 +706,60 @@ public struct PeerAnswer: WireMessage {
     }
 }
 
+/// Said on a control connection when it begins, and again before it has been silent for as long as this says.
+public struct PeerSign: WireMessage {
+    public var version: UInt32 = 0
+    /// The speaker says something at least so often; who hears nothing for several times as long has reason to doubt it. Zero
+    /// promises nothing.
+    public var withinMilliseconds: UInt64 = 0
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        version: UInt32 = 0,
+        withinMilliseconds: UInt64 = 0
+    ) {
+        self.version = version
+        self.withinMilliseconds = withinMilliseconds
+    }
+
+    public static var messageName: String { "PeerSign" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "version"
+        case 2: "within_milliseconds"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.version != 0 {
+            writer.tag(8)
+            writer.varint(UInt64(self.version))
+        }
+        if self.withinMilliseconds != 0 {
+            writer.tag(16)
+            writer.varint(self.withinMilliseconds)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.version = try reader.uint32()
+            case 16:
+                self.withinMilliseconds = try reader.uint64()
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
 /// What nodes ask each other in a PeerRequest.
 public struct NodeRequest: WireMessage {
     public var version: UInt32 = 0

@@ -96,7 +96,7 @@ package struct Printer: Sendable {
         let colour: String
         switch text {
         case "running", "ready", "stopped", "done": colour = "32"
-        case "crashed", "looping", "down", "unknown": colour = "31"
+        case "crashed", "looping", "down", "unknown", "silent": colour = "31"
         case "waiting", "starting", "stopping", "cordoned", "draining", "maintenance", "paused": colour = "33"
         default: return text
         }

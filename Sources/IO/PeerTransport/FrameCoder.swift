@@ -11,6 +11,7 @@ package enum FrameKind: UInt8 {
     case request = 4
     case answer = 5
     case streamWord = 6
+    case sign = 7
 }
 
 /// Why a connection's bytes are no frames.

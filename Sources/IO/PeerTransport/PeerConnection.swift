@@ -42,6 +42,12 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     var upSince = Instant.origin
     /// When the peer last sent something.
     var heardAt = Instant.origin
+    /// When this node last did.
+    var saidAt = Instant.origin
+    /// The peer says something at least so often; nil from a program that does not promise it.
+    var heardEvery: Nanoseconds?
+    /// It has not kept to that. Its machine may still acknowledge what it is sent.
+    var isSilent = false
     /// Requests of the peer that this node has not answered.
     var requestsOpen = 0
     /// What it carries, on the stream lane.
@@ -97,6 +103,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
     func received(_ connection: SecureConnection, _ bytes: [UInt8], from: Int, to: Int) -> Int {
         var at = from
         heardAt = network.loop.now
+        if isSilent { network.heardAgain(self) }
         do throws(FrameDamage) {
             while state != .over {
                 // Whoever is told to go is not listened to any more.
@@ -157,6 +164,13 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
                 reader throws(DecodeError) in try PeerAnswer(from: &reader)
             }
             network.take(answer, self)
+        case (.sign, .up):
+            let sign = try FrameCoder.open(bytes, from: at, header, codec: codec) {
+                reader throws(DecodeError) in try PeerSign(from: &reader)
+            }
+            // No longer than anybody would wait.
+            let milliseconds = Int64(clamping: min(sign.withinMilliseconds, PeerSettings.signMillisecondsMax))
+            heardEvery = milliseconds == 0 ? nil : .milliseconds(milliseconds)
         case (.hello, .awaitsHello):
             let hello = try FrameCoder.open(bytes, from: at, header, codec: nil) {
                 reader throws(DecodeError) in try PeerHello(from: &reader)
@@ -267,6 +281,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
             FrameCoder.append(
                 kind, to: &output, codec: codec, compressFrom: network.settings.compressFrom, encode)
         }
+        saidAt = network.loop.now
         network.counters.framesSent += 1
         network.counters.bytesSent += UInt64(count + FrameCoder.headerBytes)
         if isCompressed { network.counters.framesCompressed += 1 }

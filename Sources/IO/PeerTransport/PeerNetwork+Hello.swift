@@ -258,6 +258,7 @@ extension PeerNetwork {
         peer.newest = peer.newest.followed(by: connection.start)
         counters.linksMade += 1
         peer.linked(connection)
+        beginSigns(connection)
         delegate?.linkUp(peer.node, facts)
         delegate?.noted(.linkUp(peer.node, facts))
     }

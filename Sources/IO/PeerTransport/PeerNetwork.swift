@@ -49,6 +49,12 @@ package final class PeerNetwork {
     var bulkTimer: TimerID?
     var isPumpQueued = false
     private(set) lazy var pump = BulkPump(self)
+    /// Goes while there is a link.
+    var signTimer: TimerID?
+    var signDue = Instant.origin
+    /// Nobody's silence before it counts: this process stood still then.
+    var signsSince = Instant.origin
+    private(set) lazy var signs = SignRound(self)
     /// Which peer's pieces go first, so that none waits behind another for ever.
     var bulkTurn = 0
     private(set) var isClosed = false
@@ -102,6 +108,8 @@ package final class PeerNetwork {
         resolver.close()
         if let bulkTimer { loop.cancel(bulkTimer) }
         bulkTimer = nil
+        if let signTimer { loop.cancel(signTimer) }
+        signTimer = nil
     }
 
     // MARK: Who the others are
@@ -273,7 +281,7 @@ package final class PeerNetwork {
         }
     }
 
-    /// Whether a connection with the node stands.
+    /// Whether a connection with the node stands. The node's process may have stopped, or what it says may be lost: see `isHeard`.
     package func isLinked(_ node: NodeID) -> Bool { known(node)?.control?.state == .up }
 }
 

@@ -104,6 +104,9 @@ package enum RequestRefusal: Error, Hashable, Sendable {
 package enum PeerNote: Hashable, Sendable, CustomStringConvertible {
     case linkUp(NodeID, LinkFacts)
     case linkEnded(NodeID, String)
+    /// The connection stands, and nothing has come over it for longer than the peer said.
+    case silent(NodeID, Nanoseconds)
+    case heardAgain(NodeID)
     /// Told once until a connection stands again.
     case notReachable(NodeID, String)
     /// This node refused a connection.
@@ -120,6 +123,9 @@ package enum PeerNote: Hashable, Sendable, CustomStringConvertible {
         case .linkUp(let node, let facts):
             "connected with node \(node) at \(facts.address), incarnation \(facts.incarnation)"
         case .linkEnded(let node, let why): "lost the connection with node \(node): \(why)"
+        case .silent(let node, let time):
+            "node \(node) has said nothing for \(time.count / 1_000_000_000) s, though its connection stands"
+        case .heardAgain(let node): "node \(node) is heard again"
         case .notReachable(let node, let why): "node \(node) is not reachable: \(why)"
         case .refused(let address, let node, let why):
             "refused a connection from \(address)\(node.map { " of node \($0)" } ?? ""): \(why)"
@@ -150,6 +156,8 @@ package struct PeerCounters: Hashable, Sendable {
     package var connectsFailed: UInt64 = 0
     package var linksMade: UInt64 = 0
     package var linksEnded: UInt64 = 0
+    /// Times that a connection stood and nothing came over it.
+    package var silences: UInt64 = 0
     /// Connections that were replaced by a newer one of the same node.
     package var linksReplaced: UInt64 = 0
     /// Connections that lost against the other side's at the same time.

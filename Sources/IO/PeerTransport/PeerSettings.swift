@@ -22,6 +22,13 @@ package struct PeerSettings: Hashable, Sendable {
     package var stableAfter = Nanoseconds.seconds(1)
     /// A process that was heard within this time is there: no later start of its node takes its place.
     package var livesWithin = Nanoseconds.seconds(3)
+    /// Each side of a link says something at least so often, or once in so long for each peer that there is, whichever is
+    /// longer: what all links of a node cost is bounded, however many there are.
+    package var signInterval = Nanoseconds.seconds(5)
+    package var signIntervalPerPeer = Nanoseconds.milliseconds(50)
+    /// A peer is silent when it has said nothing for so many of the intervals that it named.
+    package static let signsMissedMax: Int64 = 3
+    static let signMillisecondsMax: UInt64 = 3_600_000
     /// Sent data that a peer's machine does not acknowledge so long ends the connection.
     package var silenceMax = Nanoseconds.seconds(4)
 

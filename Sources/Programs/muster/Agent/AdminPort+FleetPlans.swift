@@ -64,7 +64,7 @@ extension AdminPort {
         let leader = agent.engine.inspect(cell) { raft, _ in raft.leader?.node } ?? nil
         var nodes = agent.view.placement(cell)?.replicas.filter { !$0.isLeaving }.map(\.node) ?? []
         if let leader { nodes = [leader] + nodes.filter { $0 != leader } }
-        relay(request, cell, to: nodes.filter { $0 != agent.node && agent.network.isLinked($0) }[...], asker, done)
+        relay(request, cell, to: nodes.filter { $0 != agent.node && agent.isHeard($0) }[...], asker, done)
     }
 
     // MARK: Logs

@@ -179,7 +179,7 @@ extension AdminPort {
     private func answerJoin(_ node: NodeID, _ certificate: Certificate?, _ ticket: Ticket) {
         let isCheck = certificate == nil
         var peers = agent.view.nodes.filter { $0.state != .removed && $0.id != node }
-            .filter { !isCheck || $0.id == agent.node || agent.network.isLinked($0.id) }
+            .filter { !isCheck || agent.isHeard($0.id) }
             .map { "\($0.id) \($0.about.peerAddress)" }
         if peers.count > 64 { peers.removeSubrange(64...) }
         answer(

@@ -233,8 +233,7 @@ extension AdminPort {
             let voters = placement.replicas.filter { $0.part == .voter }.map(\.node)
             guard voters.contains(node.id), voters.count > 1 else { continue }
             let missing = voters.filter { other in
-                other != node.id && other != agent.node
-                    && (!agent.network.isLinked(other) || agent.view.node(other)?.state == .removed)
+                other != node.id && (!agent.isHeard(other) || agent.view.node(other)?.state == .removed)
             }
             guard voters.count - missing.count - 1 <= voters.count / 2, !missing.isEmpty else { continue }
             return Problem(
@@ -494,7 +493,7 @@ extension AdminPort {
         guard (agent.view.cluster?.level ?? 0) >= FeatureLevel.trustTold else { return nil }
         let doubters = agent.view.nodes.filter { $0.state != .removed && !$0.about.trusts.contains(next.fingerprint) }
         if doubters.isEmpty { return nil }
-        let away = doubters.filter { $0.id != agent.node && !agent.network.isLinked($0.id) }
+        let away = doubters.filter { !agent.isHeard($0.id) }
         let names = (away.isEmpty ? doubters : away).prefix(5).map(\.name).joined(separator: ", ")
         return away.isEmpty
             ? Problem(.unavailable, "\(names) will have heard of the new authority in a moment; ask again")

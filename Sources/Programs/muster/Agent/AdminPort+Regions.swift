@@ -12,7 +12,7 @@ extension AdminPort {
     func regionInfo(_ name: String) -> RegionInfo {
         let view = agent.view
         let nodes = view.nodes.filter { $0.state != .removed && $0.about.locality.region == name }
-        let reached = nodes.count { $0.id == agent.node || agent.network.isLinked($0.id) }
+        let reached = nodes.count { agent.isHeard($0.id) }
         let standing = view.region(name)
         var goOn: [String] = []
         var wait: [String] = []

@@ -59,16 +59,22 @@ extension Agent {
         return view.spaces.first { $0.group == group }?.name ?? view.cells.first { $0.group == group }?.name ?? ""
     }
 
+    /// Whether the node's process is there: a connection outlives one that hangs. Who shares a group with this node is heard by
+    /// its beats, and missed sooner than others.
+    func isHeard(_ other: NodeID) -> Bool {
+        if other == node { return true }
+        let beats = engine.liveness.suspicionTimeout(other) != nil
+        return network.isHeard(other) && (!beats || engine.liveness.isAlive(other))
+    }
+
     func info(_ node: RootNode) -> NodeInfo {
         let placed = view.placement(.root)?.replica(on: node.id)
         let role = placed.map { $0.isLeaving ? "leaving" : $0.part == .voter ? "voter" : "standby" } ?? "member"
-        // A connection outlives a process that hangs. Who shares no group with this node sends it no beats.
-        let beats = engine.liveness.suspicionTimeout(node.id) != nil
-        let isHeard = network.isLinked(node.id) && (!beats || engine.liveness.isAlive(node.id))
-        let isHere = node.id == self.node || isHeard
         let state =
             node.isDraining
-            ? "draining" : node.state == .joining ? "joining" : isHere ? "up" : "not reachable from here"
+            ? "draining"
+            : node.state == .joining
+                ? "joining" : isHeard(node.id) ? "up" : network.isLinked(node.id) ? "silent" : "not reachable from here"
         return NodeInfo(
             name: node.name, node: node.id.rawValue, region: node.about.locality.region, zone: node.about.locality.zone,
             rack: node.about.locality.rack, address: node.about.peerAddress, adminAddress: node.about.adminAddress,
@@ -197,6 +203,7 @@ extension Agent {
             ("streams_unclaimed", "Streams closed because nobody waited for them.", peers.streamsUnclaimed),
             ("streams_refused", "Streams refused because another node sends them.", peers.streamsRefused),
             ("links_ended", "Connections with peers that ended.", peers.linksEnded),
+            ("silences", "Times that a peer's connection stood and nothing came over it.", peers.silences),
             ("garbage", "Connections that peers lost for what they sent.", peers.garbage),
             ("refused", "Connections that were refused for who asked for them.", peers.refused),
         ] { metrics.add("muster_peer_\(name)_total", .counter, help, value) }

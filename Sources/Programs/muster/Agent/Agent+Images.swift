@@ -65,7 +65,7 @@ extension Agent {
 
     /// Whether its bytes can be had at all.
     func canBeHad(_ image: RootImage) -> Bool {
-        liveHolders(image).contains { $0 == node ? images.has(image) : network.isLinked($0) }
+        liveHolders(image).contains { $0 == node ? images.has(image) : isHeard($0) }
     }
 
     /// Root voters keep copies until there are enough, and look at those they keep.

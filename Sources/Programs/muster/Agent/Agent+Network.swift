@@ -26,8 +26,8 @@ extension Agent: PeerNetworkDelegate {
 
     func noted(_ note: PeerNote) {
         switch note {
-        case .linkUp, .linkEnded: log.info("\(note)")
-        case .notReachable, .refused, .refusedByPeer, .garbage: log.warning("\(note)")
+        case .linkUp, .linkEnded, .heardAgain: log.info("\(note)")
+        case .notReachable, .silent, .refused, .refusedByPeer, .garbage: log.warning("\(note)")
         case .expelled(let peer, let how, let why): expelled(peer, how, why)
         }
     }
@@ -164,7 +164,7 @@ extension Agent: PeerNetworkDelegate {
             request: request.der, node: node.rawValue, dnsNames: request.dnsNames, addresses: request.addresses)
         if authority != nil && !byOthers { return sign(wanted, done) }
         let voters = view.placement(.root)?.replicas.filter { $0.part == .voter }.map(\.node) ?? []
-        obtain(wanted, from: voters.filter { network.isLinked($0) }, done)
+        obtain(wanted, from: voters.filter { isHeard($0) }, done)
     }
 
     private func obtain(

@@ -303,7 +303,7 @@ extension Agent {
         giveUpAuthority(isVoter: isVoter)
         if authority?.certificate.fingerprint.bytes == signer || takeNextAuthority(signer) { return }
         if isVoter {
-            let others = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
+            let others = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && isHeard($0) } ?? []
             for other in others { askForAuthority(other, signer) }
         }
     }

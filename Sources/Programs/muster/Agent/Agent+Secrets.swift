@@ -52,13 +52,13 @@ extension Agent {
 
     private var otherRootVoters: [NodeID] {
         let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving } ?? []
-        return voters.map(\.node).filter { $0 != node && network.isLinked($0) }
+        return voters.map(\.node).filter { $0 != node && isHeard($0) }
     }
 
     /// Who may have the key still: also who leaves, and who has left, since none gives it up before the others have it.
     private var keyHolders: [NodeID] {
-        let replicas = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && network.isLinked($0) } ?? []
-        return replicas.isEmpty ? view.nodes.map(\.id).filter { $0 != node && network.isLinked($0) } : replicas
+        let replicas = view.placement(.root)?.replicas.map(\.node).filter { $0 != node && isHeard($0) } ?? []
+        return replicas.isEmpty ? view.nodes.map(\.id).filter { $0 != node && isHeard($0) } : replicas
     }
 
     /// The key, if it is the cluster's.
@@ -169,7 +169,7 @@ extension Agent {
     ) {
         let voters = view.placement(.root)?.replicas.filter { $0.part == .voter && !$0.isLeaving }.map(\.node) ?? []
         let others = voters.filter { $0 != own }
-        guard !voters.isEmpty, others.allSatisfy({ network.isLinked($0) }) else { return done(false, []) }
+        guard !voters.isEmpty, others.allSatisfy({ isHeard($0) }) else { return done(false, []) }
         var (left, sealed, isSure) = (others.count, [[UInt8]](), true)
         if left == 0 { return done(true, []) }
         for voter in others {

@@ -142,7 +142,7 @@ final class ImageStore {
             return .failed("the image \(image.name) is not here, and the disk of this node is nearly full")
         }
         let others = holders.filter { $0 != node }
-        let candidates = others.filter { network?.isLinked($0) ?? false }
+        let candidates = others.filter { network?.isHeard($0) ?? false }
         let fresh = candidates.filter { !entry.bad.contains($0) }
         if fresh.isEmpty { entry.bad = [] }
         guard !candidates.isEmpty else {
