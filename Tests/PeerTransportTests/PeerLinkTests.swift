@@ -32,7 +32,7 @@ import Testing
         }
     }
 
-    @Test func `a node that keeps its connection and stops saying signs of life is silent, until it is heard again`() throws {
+    @Test func `a node that keeps its connection and says nothing is silent until it is heard again`() throws {
         let loop = try EventLoop()
         let a = try TestPeer(loop, 1) { $0.signInterval = .milliseconds(40) }
         let b = try TestPeer(loop, 2) { $0.signInterval = .milliseconds(40) }
