@@ -45,6 +45,7 @@ enum Muster {
         case .run(let invocation):
             switch invocation.path {
             case "init", "join", "agent", "backup restore": return NodeCommands.run(invocation)
+            case "cert issue": return OperatorCertificate.run(invocation)
             case "backup key", "backup inspect": return BackupFile.run(invocation)
             case let path where FleetClient.knows(path): return FleetClient.run(invocation)
             default: return ClientCommands.run(invocation)

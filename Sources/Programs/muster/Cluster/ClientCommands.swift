@@ -75,6 +75,9 @@ struct ClientCommands {
                 : try TLSIdentity(
                     chain: String(decoding: Muster.read(folder + "/cert.pem"), as: UTF8.self),
                     key: String(decoding: Muster.read(folder + "/key.pem"), as: UTF8.self))
+            if let own = identity?.chain.first, !["cert renew", "cert rotate"].contains(invocation.path) {
+                OperatorCertificate.warn(of: own, in: folder)
+            }
             context = try TLSContext(
                 side: .client, identity: identity, trust: .authorities(trust), protocols: AdminSettings.protocols)
         } catch {

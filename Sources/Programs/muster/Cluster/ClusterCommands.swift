@@ -127,7 +127,7 @@ enum ClusterCommands {
                 Option(
                     "expires", .duration(.seconds(60)...(.seconds(31_536_000))),
                     help: "for how long it is good (default 3h; with --role for ever)"),
-                Option("note", .text("TEXT"), help: "what it is for"),
+                Option("note", .text("TEXT"), help: "what it is for, of one to join with"),
             ],
             examples: [
                 .init("muster token create --uses 2", "two hosts may join with it"),
@@ -178,6 +178,19 @@ enum ClusterCommands {
             "cert renew",
             summary: "renew the operator's certificate in the identity's folder, and learn the authorities",
             examples: [.init("muster cert renew --identity ~/.muster", "good for another year")]),
+        Command(
+            "cert issue", summary: "make another certificate for an operator, on a root voter's host",
+            details: """
+                For an operator whose certificate is lost or has ended. It asks no cluster: it reads the authority's key in the node's
+                directory and signs a certificate of the operator admin, good for a year. The agent there may run or not.
+                """,
+            options: [
+                Option("to", .text("DIR"), isRequired: true, help: "the folder to make"),
+                Option(
+                    "node-data", .text("DIR"), variable: "MUSTER_NODE_DATA",
+                    help: "the node's directory (default /var/lib/muster)"),
+            ],
+            examples: [.init("muster cert issue --to ~/.muster", "then: export MUSTER_IDENTITY=~/.muster")]),
         Command(
             "upgrade status", summary: "show which feature levels are open",
             examples: [.init("muster upgrade status", "and which nodes still run an older program")]),
@@ -361,12 +374,14 @@ enum ClusterCommands {
             ],
             options: [
                 Option("limit", .integer(1...1_000_000_000), help: "at most so many (default: all)"),
+                Option("after", .text("KEY"), help: "those behind this key, to go on where a limit ended a list"),
                 Option(
                     "stale", .duration(.milliseconds(1)...(.seconds(3_600))),
                     help: "keys as they were this long ago are good enough"),
             ],
             examples: [
                 .init("muster kv list config services/", ""),
+                .init("muster kv list config services/ --limit 100 --after services/web", "the next hundred"),
                 .init("muster kv list config --stale 2s", "without asking the leader, when this node may know"),
             ]),
         Command(
