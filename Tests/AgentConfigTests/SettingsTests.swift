@@ -64,6 +64,14 @@ import Testing
         #expect(first.last?.contains("node.data") == true && first.last?.hasSuffix("line 5") == true)
     }
 
+    @Test func `a byte order mark before a file is no part of it`() throws {
+        let marked = try AgentSettings.load(file: ("f", "\u{FEFF}[node]\nname = \"a\"\n"))
+        #expect(marked.settings.nodeName == "a")
+        #expect(throws: SettingsFailure.self) {
+            try AgentSettings.load(file: ("f", "[node]\n\u{FEFF}name = \"a\"\n"))
+        }
+    }
+
     @Test func `flags win over variables, variables over the file, the file over the defaults`() throws {
         let text = "[log]\nlevel = \"error\"\n[node]\nname = \"f\"\nzone = \"f\"\nrack = \"f\"\n"
         let loaded = try Self.load(

@@ -135,6 +135,20 @@ import Testing
         _ = try NodeDirectory.create(foreign, identity, smallSettings(), besides: ["letter.txt"])
     }
 
+    @Test func `no node is made within another node's directory`() throws {
+        _ = try NodeDirectory.create(path, identity, smallSettings())
+        let before = Folder.names(path)
+        for inner in ["/x", "/x/y", "/vms//x/"] {
+            let refused = #expect(throws: DataDirectoryRefusal.self) {
+                try NodeDirectory.checkVacant(path + inner, besides: [])
+            }
+            #expect(refused == .within(path: path + inner, node: path))
+            #expect(refused?.isFinal == true)
+        }
+        #expect(Folder.names(path) == before)
+        try NodeDirectory.checkVacant(path + "-2", besides: [])
+    }
+
     @Test func `a lock is given up even while a child that is about to begin has its file open`() throws {
         var directory: NodeDirectory? = try NodeDirectory.create(path, identity, smallSettings())
         #expect(directory?.findings.isEmpty == true)

@@ -68,6 +68,8 @@ struct ConfigFile {
                 Problem(line: 1, sentence: "the file has \(bytes.count) bytes; \(Self.bytesMax) are the most"))
             return
         }
+        // Some editors put a byte order mark before the text, which is no part of it.
+        if bytes.starts(with: [0xEF, 0xBB, 0xBF]) { at = 3 }
         while skipBlank(acrossLines: true) {
             let began = line
             do throws(Mistake) {

@@ -7,6 +7,8 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
     case inUse(path: String, process: Int)
     /// There are files in it that are not a node's.
     case foreign(path: String, name: String)
+    /// It would lie in another node's data directory.
+    case within(path: String, node: String)
     case refused(path: String, DirectoryRefusal)
     case store(StoreError)
 
@@ -14,7 +16,7 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
     package var isNoSpace: Bool {
         switch self {
         case .store(let error), .refused(_, .store(let error)): error.code == .noSpace
-        case .inUse, .foreign, .refused: false
+        case .inUse, .foreign, .within, .refused: false
         }
     }
 
@@ -23,7 +25,7 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
         switch self {
         case .store(let error): error.mayPass
         case .refused(_, let refusal): refusal.mayPass
-        case .inUse, .foreign: false
+        case .inUse, .foreign, .within: false
         }
     }
 
@@ -39,6 +41,8 @@ package enum DataDirectoryRefusal: Error, Hashable, Sendable, CustomStringConver
                 + "first, or name another directory"
         case .foreign(let path, let name):
             "the data directory \(path) holds \(name), which is no part of a node; name an empty directory"
+        case .within(let path, let node):
+            "the data directory \(path) would lie in that of another node, \(node); name one of its own"
         case .refused(let path, let refusal): "\(path): \(refusal)"
         case .store(let error) where error.code == .noSpace:
             "\(error.message); free some space on the file system of the data directory"

@@ -54,10 +54,23 @@ struct Opening {
 
     /// Whether a node may be made here: nothing lies about that is no part of one.
     func checkVacant(besides others: [String]) throws(DataDirectoryRefusal) {
+        if let node = enclosingNode { throw .within(path: path, node: node) }
         let names = try storing { () throws(StoreError) in try Files.exists(path) ? Files.names(in: path) : [] }
         for name in names where !Self.expectedNames.contains(name) && !others.contains(name) {
             throw .foreign(path: path, name: name)
         }
+    }
+
+    /// Another node's directory that this one would lie in.
+    private var enclosingNode: String? {
+        var above = path[...]
+        while let end = above.dropLast().lastIndex(of: "/"), end > path.startIndex {
+            above = path[..<end]
+            // What can't be read is not known to be a node's.
+            let word = (try? Files.read("\(above)/FORMAT")) ?? []
+            if word.starts(with: Self.formatWord.utf8) { return String(above) }
+        }
+        return nil
     }
 
     func checkFormat() throws(DataDirectoryRefusal) {

@@ -175,7 +175,9 @@ extension Agent {
         var bytes = [UInt8](repeating: 0, count: 4_096)
         let count = max(0, Glibc.read(run.complaints, &bytes, bytes.count))
         close(run.complaints)
-        let complaint = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").last ?? ""
+        let last = String(decoding: bytes[..<count], as: UTF8.self).split(separator: "\n").last ?? ""
+        let program = "muster: "
+        let complaint = last.hasPrefix(program) ? last.dropFirst(program.count) : last
         if status == 0 {
             log.info("a backup was made", ["schedule": run.schedule])
             removeOld(run)

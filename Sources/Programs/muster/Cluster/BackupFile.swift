@@ -40,14 +40,13 @@ enum BackupFile {
                 "A backup is always sealed: name either --key-file FILE, which `muster backup key FILE` makes, or "
                     + "--passphrase-file FILE.")
         }
+        let file = keyFile ?? wordFile ?? ""
+        let text = String(decoding: try NodeFiles.read(file), as: UTF8.self)
+        if keyFile == nil { return .passphrase(text.hasSuffix("\n") ? String(text.dropLast()) : text) }
         do throws(TLSFailure) {
-            if let keyFile {
-                return .key(try SecretKey(text: String(decoding: try Muster.read(keyFile), as: UTF8.self)))
-            }
-            let text = String(decoding: try Muster.read(wordFile ?? ""), as: UTF8.self)
-            return .passphrase(text.hasSuffix("\n") ? String(text.dropLast()) : text)
+            return .key(try SecretKey(text: text))
         } catch {
-            throw AgentFailure("\(keyFile ?? wordFile ?? ""): \(error.message)")
+            throw AgentFailure("\(file): \(error.message)")
         }
     }
 

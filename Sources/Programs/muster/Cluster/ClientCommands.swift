@@ -392,7 +392,7 @@ struct ClientCommands {
     /// watch from there misses nothing.
     private func list(_ space: String, _ prefix: [UInt8], limit: Int) throws -> ExitCode {
         var records: [SpaceRecord] = []
-        var after: [UInt8]?
+        var after = invocation.text("after").map { Array($0.utf8) }
         var first: Revision?
         while true {
             let wanted = min(limit - records.count, 1_000)
@@ -406,6 +406,12 @@ struct ClientCommands {
             if after == nil || records.count >= limit { break }
         }
         let body = SpaceJSON.page(records, next: after, first ?? .zero)
+        if let after, !isJSON {
+            let text = String(decoding: after, as: UTF8.self)
+            let isPlain = after.allSatisfy { $0 > 0x20 && $0 < 0x7F }
+            let how = isPlain ? "go on with --after '\(text)'." : "a larger --limit shows them."
+            Console.complain("There are more keys; \(how)")
+        }
         return ClientCommands.present(body, invocation)
     }
 
