@@ -180,7 +180,7 @@ struct GuestUserTests {
         drivers.order(0, .start(vm, epoch: 1, isPaused: false))
         #expect(drivers.wait(0, vm, .running, atMost: 60), "\(drivers.last(0, vm)?.message ?? "")")
         drivers.order(1, .receive(vm, epoch: 2, from: HostID(rawValue: 1)))
-        #expect(drivers.wait(1, vm, .crashed, atMost: 10))
+        #expect(drivers.wait(1, vm, .crashed, atMost: 15))
         let said = drivers.last(1, vm)?.message ?? ""
         #expect(said.contains("is the user \(2_000_000 + (vm.id.rawValue % 65_536))'s"), "\(said)")
         #expect(said.contains("give all hosts that reach it the same hypervisor.user"), "\(said)")

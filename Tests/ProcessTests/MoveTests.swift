@@ -147,10 +147,7 @@ struct MoveTests {
         }
         let events = try cluster.ask(third, "vm", "history", "a").output
         #expect(events.contains("vm.migration-failed"), "\(events)")
-        // The destination sees the stream end and may say so before the source has said why: the first word is kept.
-        withKnownIssue("which end's reason is kept is a race", isIntermittent: true) {
-            #expect(events.contains("a gentle move stops it for 2 s at most"), "\(events)")
-        }
+        #expect(events.contains("a gentle move stops it for 2 s at most"), "\(events)")
         let last = MoveTests.ticks(cluster, host).last ?? 0
         try cluster.wait("it counts on where it was") { (MoveTests.ticks(cluster, host).last ?? 0) > last + 20 }
 

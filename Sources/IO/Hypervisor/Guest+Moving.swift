@@ -43,6 +43,9 @@ extension Guest {
     /// In bytes per second, for QEMU. What the agents' connection takes is less.
     static let bandwidthMax: Int64 = 1 << 32
 
+    /// What a source has for saying why a move failed, before its destination says what that saw of it.
+    static let sourceSpeaksMax = Nanoseconds.seconds(5)
+
     // MARK: The source
 
     func send(_ target: UInt64, to host: HostID, _ intent: MoveIntent, _ now: Instant) {
@@ -256,6 +259,7 @@ extension Guest {
     }
 
     func closeStream(_ why: String) {
+        if record.isArriving { noteFed() }
         stream?.close(why)
         stream = nil
         closeDisks(why)
@@ -283,8 +287,24 @@ extension Guest {
 
     private func hearArriving(_ news: MemoryNews) {
         guard case .ended(let why) = news else { return }
+        noteFed()
         stream = nil
         if !isTaken { fail("its memory did not arrive: \(why)", driver.loop.now) }
+    }
+
+    /// What its source sends has begun to come: from then on the source hears of every end, and goes on.
+    func noteFed() {
+        isFed = isFed || (stream?.bytesCarried ?? 0) > 0 || diskMove.arriving.contains { $0.stream.bytesCarried > 0 }
+    }
+
+    /// Its move failed, and its source, which knows why or hears it from here, is about to say so to the cell. What comes first is
+    /// what the cell keeps: so it waits a while for the cell's word.
+    func waitsForSource(_ now: Instant) -> Bool {
+        guard record.isArriving, isFed, !isTaken, !diskMove.isCommitted, !isToldToStop else { return false }
+        let until = sourceSpeaksUntil ?? now + Guest.sourceSpeaksMax
+        sourceSpeaksUntil = until
+        if now < until { poll(now) }
+        return now < until
     }
 
     /// All of its memory is read in, and it stands still.

@@ -70,6 +70,9 @@ final class Guest {
     var stream: (any MemoryStream)?
     /// All of its memory was taken in at the destination.
     var isTaken = false
+    /// Some of it has come from its source.
+    var isFed = false
+    var sourceSpeaksUntil: Instant?
     /// Its owner had paused it before it began to move.
     var wasPaused = false
     private(set) var isToldToStop = false
@@ -139,6 +142,7 @@ final class Guest {
             tapTries += 1
             return poll(now)
         }
+        if waitsForSource(now) { return }
         driver.isGone(self)
     }
 
