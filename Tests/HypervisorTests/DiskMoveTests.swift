@@ -164,16 +164,7 @@ struct DiskMoveTests {
         case .sourcesAgentAnew: try drivers.restartAgent(0)
         case .destinationsAgentAnew: try drivers.restartAgent(1)
         }
-        guard drivers.wait(0, vm, .running, atMost: 15) else {
-            let message = drivers.last(0, vm)?.message ?? ""
-            guard message.contains("malloc") else {
-                Issue.record("it does not run on: \(message)")
-                return
-            }
-            // Under load QEMU 7.2 now and then corrupts its heap when a mirror's connection is lost while the guest writes.
-            withKnownIssue { Issue.record("it does not run on: \(message)") }
-            return
-        }
+        #expect(drivers.wait(0, vm, .running, atMost: 15), "\(drivers.last(0, vm)?.message ?? "")")
         // QEMU may have given it up by itself before the next agent came.
         if trouble != .calledOff, trouble != .sourcesAgentAnew {
             #expect(drivers.states(0).contains(.copyFailed))
@@ -181,7 +172,7 @@ struct DiskMoveTests {
         print(drivers.news[0].last { $0.state == .copyFailed }?.message ?? "")
         #expect(writesOn(drivers, 0, vm))
         if trouble == .cut || trouble == .destinationKilled {
-            #expect(drivers.wait(1, vm, .crashed, atMost: 5))
+            #expect(drivers.wait(1, vm, .crashed, atMost: 15))
         } else {
             drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
             #expect(drivers.wait(1, vm, .stopped, atMost: 5))

@@ -474,7 +474,8 @@ final class Guest {
         case "SHUTDOWN":
             let isGuests = data["guest"]?.bool ?? false
             endText = isGuests ? "its guest ended it (\(data["reason"]?.text ?? "no reason"))" : endText
-        case "BLOCK_JOB_READY", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED": heardOfDisk(event, data)
+        case "BLOCK_JOB_READY", "BLOCK_JOB_ERROR", "BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED":
+            heardOfDisk(event, data)
         case "BALLOON_CHANGE": memory.hear(balloon: data["actual"]?.integer)
         case "GUEST_PANICKED": endText = "its guest's kernel panicked"
         case "MIGRATION":
