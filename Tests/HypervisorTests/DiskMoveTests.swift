@@ -188,6 +188,27 @@ struct DiskMoveTests {
         #expect(writesOn(drivers, 1, vm))
     }
 
+    @Test(.enabled(if: getuid() == 0, "a file system can't be mounted here: not root"))
+    func `a move to a host whose disk is full ends with that word, and the guest goes on with its own disk`() throws {
+        let (drivers, vm) = try make(8 << 20)
+        defer { drivers.end() }
+        let place = drivers.settings[1].directory
+        try #require(Program.run("/usr/bin/mount", ["-t", "tmpfs", "-o", "size=6m,mode=700", "full", place]) == 0)
+        defer {
+            for pid in drivers.pids(1) { kill(pid, SIGKILL) }
+            _ = Program.run("/usr/bin/umount", ["-l", place])
+        }
+        move(drivers, vm, 1, to: 2)
+        #expect(drivers.wait(atMost: 30) { drivers.states(0).contains(.copyFailed) })
+        let why = drivers.news[0].last { $0.state == .copyFailed }?.message ?? ""
+        #expect(why == "the destination has no room left for its disk")
+        #expect(drivers.wait(0, vm, .running, atMost: 5))
+        #expect(writesOn(drivers, 0, vm))
+        #expect(missing(drivers, 0, vm) == nil)
+        drivers.order(1, .discard(vm.id, epoch: 2, forGood: true))
+        #expect(drivers.wait(1, vm, .stopped, atMost: 5))
+    }
+
     @Test func `a guest whose destination never says that it has all goes on with its own disk`() throws {
         let (drivers, vm) = try make(4 << 20)
         defer { drivers.end() }

@@ -166,12 +166,22 @@ extension Guest {
         case ("BLOCK_JOB_COMPLETED", .settling) where data["error"] == nil && diskMove.mirrors[at].isSame:
             diskMove.mirrors[at].isDone = true
             removeTarget(diskMove.mirrors[at])
-        case ("BLOCK_JOB_ERROR", _):
-            let isRead = data["operation"]?.text == "read"
-            mirrorFailed("its disk can't be \(isRead ? "read" : "written at the destination")")
+        case ("BLOCK_JOB_ERROR", .returning): break
+        case ("BLOCK_JOB_ERROR", _): mirrorStands(job, isRead: data["operation"]?.text == "read")
         case ("BLOCK_JOB_COMPLETED", _), ("BLOCK_JOB_CANCELLED", _):
             mirrorFailed("its disk is not copied any more: \(data["error"]?.text ?? "QEMU gave it up")")
         default: break
+        }
+    }
+
+    /// The job does no more, and is asked why.
+    private func mirrorStands(_ job: String, isRead: Bool) {
+        line?.execute("query-block-jobs") { [unowned self] answer in
+            guard case .success(let jobs) = answer else { return mirrorFailed("its disk can't be copied") }
+            let found = jobs.elements?.first { $0["device"]?.text == job }
+            let hasNoRoom = !isRead && found?["io-status"]?.text == "nospace"
+            let what = isRead ? "its disk can't be read" : "its disk can't be written at the destination"
+            mirrorFailed(hasNoRoom ? "the destination has no room left for its disk" : what)
         }
     }
 
