@@ -168,6 +168,9 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         try holds(HostInfo(host))
         #expect(HostInfo(host).free.amount.cpuMillis == -1_000)
         try holds(VMInfo(cellVM(), hostName: hostName))
+        var moved = VMInfo(cellVM(), hostName: hostName)
+        moved.origin = "h4"
+        try holds(moved)
         try holds(fullSpec)
         try holds(smallSpec)
         try holds(VMCreation(name: "a", tenant: "t", spec: fullSpec, power: .paused))

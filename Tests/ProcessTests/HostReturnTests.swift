@@ -38,6 +38,10 @@ import Testing
         for other in [leader, others[1]] { try must("host", "resume", other) }
         try must("host", "drain", host, "--return", "all", "--wait", "--wait-timeout", "90s")
         #expect(try there() == 0 && member(cluster, asked, host, "awayVMs") == "8")
+        func origin() throws -> Bool {
+            try cluster.ask(asked, "vm", "show", "web-1", "-o", "json").output.contains("\"origin\":\"\(host)\"")
+        }
+        #expect(try origin())
 
         let dry = try cluster.ask(asked, "host", "resume", host, "--return", "all", "--dry-run")
         #expect(dry.status == 0 && dry.output.contains("web-8"), "\(dry.output) \(dry.complaint)")
@@ -79,6 +83,7 @@ import Testing
         #expect(try member(cluster, asked, host, "return") == "lazy")
         try must("host", "resume", host, "--return", "none")
         #expect(try member(cluster, asked, host, "awayVMs") == "0")
+        #expect(try !origin())
         let late = try cluster.ask(asked, "host", "resume", host, "--return", "all")
         #expect(late.status == 4 && late.complaint.contains("nothing is remembered"), "\(late.complaint)")
     }

@@ -323,9 +323,9 @@ package enum FleetTable {
                 loss, drained, rebalanced), it takes this host first. all: they are moved back, live and within the cell's budgets, in
                 the cluster, whoever leads; what finds no room here is lazy then. Without it, it is what the drain said, else none.
 
-                A VM belongs to the first host that a drain moved it off. That is over when somebody moves it elsewhere, when it was
-                stopped for 7 days, and when the host leaves the cell. `muster host resume HOST --return lazy` calls moves back off that
-                have not begun, and none forgets them.
+                A VM belongs to the first host that a drain moved it off, which `muster vm show` names as its origin. That is over when
+                somebody moves it elsewhere, when it was stopped for 7 days, and when the host leaves the cell. `muster host resume HOST
+                --return lazy` calls moves back off that have not begun, and none forgets them.
                 """,
             arguments: [host],
             options: [

@@ -344,6 +344,8 @@ package struct VMInfo: Shaped {
     /// Numbers of cells, while it goes from one to the other.
     package var toCell: Int64?
     package var fromCell: Int64?
+    /// Empty unless a drain moved it off a host that it comes back to. Of a VM that is shown alone.
+    package var origin = ""
     package var spec: VMDescription
 
     /// Values that programs keep as annotations which know no secret fields are shown as those show them.
@@ -404,6 +406,9 @@ package struct VMInfo: Shaped {
             Field(
                 "fromCell", .integer, isRequired: false,
                 "the number of the cell that it comes from, and whose it is until it has come"),
+            Field(
+                "origin", .string, isRequired: false,
+                "the host that a drain moved it off, and that takes it back when its resumption says so; not in lists"),
             Field("spec", .object(VMDescription.shape), "what it asks for"),
         ])
 
@@ -421,6 +426,7 @@ package struct VMInfo: Shaped {
         if let migration { members.append(JSONMember("migration", migration)) }
         if let toCell { members.append(JSONMember("toCell", toCell)) }
         if let fromCell { members.append(JSONMember("fromCell", fromCell)) }
+        if !origin.isEmpty { members.append(JSONMember("origin", origin)) }
         members.append(JSONMember("spec", .object(spec.members(showsAnnotations: showsAnnotations))))
         return members
     }
@@ -449,6 +455,7 @@ package struct VMInfo: Shaped {
         migration = try object.object("migration")
         toCell = object.has("toCell") ? object.integer("toCell") : nil
         fromCell = object.has("fromCell") ? object.integer("fromCell") : nil
+        origin = object.optionalText("origin") ?? ""
         guard let spec: VMDescription = try object.object("spec") else { throw object.wrong("spec", "is missing") }
         self.spec = spec
     }

@@ -38,7 +38,8 @@ extension CellVM {
 }
 
 extension CellHost {
-    func isOrigin(_ origin: CellVM.Origin) -> Bool { drain > 0 && drain == origin.drain && health != .removed }
+    /// It counts.
+    package func isOrigin(_ origin: CellVM.Origin) -> Bool { drain > 0 && drain == origin.drain && health != .removed }
 
     /// What left it by drains stays where it is.
     mutating func forgetAway() {

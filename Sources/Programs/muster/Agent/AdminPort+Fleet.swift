@@ -300,12 +300,26 @@ extension AdminPort {
                 case .failure(let problem):
                     hopOn(vm, problem, found.answer.index, asker) { [self] in showVM(vm, mode, $0, $1) }
                 case .success(let known):
-                    let json = info(known, now: agent.wallTime).json
-                    var response = AdminResponse(json: json, index: found.answer.index)
-                    response.age = found.age
-                    answer(asker, response)
+                    var info = info(known, now: agent.wallTime)
+                    origin(of: known, mode, cell) { [self] origin in
+                        info.origin = origin
+                        var response = AdminResponse(json: info.json, index: found.answer.index)
+                        response.age = found.age
+                        answer(asker, response)
+                    }
                 }
             }
+        }
+    }
+
+    /// Where a drain took it from, as long as that counts.
+    private func origin(of vm: CellVM, _ mode: ReadMode, _ cell: GroupID, _ done: @escaping (String) -> Void) {
+        guard let origin = vm.origin else { return done("") }
+        read(.host(origin.host), mode, cell) { [self] result in
+            guard case .success(let found) = result,
+                case .host(_, let host?)? = AdminPort.rows(found.answer).rows.first, host.isOrigin(origin)
+            else { return done("") }
+            done(hostName(origin.host))
         }
     }
 
