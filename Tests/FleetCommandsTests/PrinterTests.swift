@@ -207,6 +207,25 @@ import Testing
         #expect(Completion.reach(["--context", "pr"]) == [], "it is still typed")
     }
 
+    @Test func `files are offered where a file is wanted, and nothing behind all that a command takes`() {
+        #expect(Completion.wish(["vm", "create", "a", "--file", ""], in: table) == .files)
+        #expect(Completion.wish(["image", "add", "debian", "x"], in: table) == .files)
+        #expect(Completion.wish(["image", "add", "debian", "x.img", ""], in: table) == .words([]))
+        #expect(Completion.wish(["group", "show", "web", ""], in: table) == .words([]))
+        #expect(Completion.wish(["vm", "stop", "a", "b", ""], in: table) == .names(.vms))
+        #expect(Completion.wish(["vm", "list", "--filter", ""], in: table) == .words([]))
+    }
+
+    @Test func `a cell's settings are completed with what they are called, and with their words`() {
+        guard case .words(let settings) = Completion.wish(["cell", "set", ""], in: table) else {
+            return #expect(Bool(false))
+        }
+        #expect(settings.contains("migrationsPerHostMax") && !settings.contains("root-voters"))
+        #expect(
+            Completion.wish(["cell", "set", "rebalance", ""], in: table) == .words(["off", "advice", "auto"]))
+        #expect(Completion.wish(["cell", "set", "leaseMillis", ""], in: table) == .words([]))
+    }
+
     @Test func `zsh hands over the empty word that a name is to stand in`() {
         #expect(Completion.script(.zsh, program: "muster").contains(#""${(@)words[2,CURRENT]}""#))
     }
@@ -224,8 +243,8 @@ import Testing
     @Test func `every shell has a script that asks the program`() {
         for shell in Completion.Shell.allCases {
             #expect(Completion.script(shell, program: "muster").contains("muster __complete"))
-            // Where the program has nothing to say, as of a file, the shell offers its own.
-            let files = [Completion.Shell.bash: "-o default", .zsh: "else _files", .fish: "__fish_complete_path"]
+            // Where the program wants a file, the shell offers its own.
+            let files = [Completion.Shell.bash: "compopt -o default", .zsh: "_files", .fish: "__fish_complete_path"]
             #expect(Completion.script(shell, program: "muster").contains(files[shell] ?? "?"))
         }
     }

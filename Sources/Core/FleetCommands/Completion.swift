@@ -8,13 +8,15 @@ package enum Completion {
 
     /// The hidden command that the scripts call with the words typed so far; the last one is unfinished.
     package static let command = "__complete"
+    /// What it prints where the name of a file is wanted; nothing else is called so.
+    package static let files = ":files"
 
     package static func script(_ shell: Shell, program: String) -> String {
         switch shell {
         case .bash:
             """
             _\(program)() {
-                local IFS=$'\\n' word glued= cut="${COMP_WORDS[COMP_CWORD]}" last
+                local IFS=$'\\n' word glued= cut="${COMP_WORDS[COMP_CWORD]}" last found
                 local -a words
                 # bash hands over --name=value as three words, and takes back the last one alone.
                 for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
@@ -27,10 +29,12 @@ package enum Completion {
                 done
                 last="${words[${#words[@]}-1]}"
                 [[ $cut == = ]] && cut=
-                COMPREPLY=($(compgen -W "$(\(program) \(command) "${words[@]}" 2>/dev/null)" -- "$last"))
+                found="$(\(program) \(command) "${words[@]}" 2>/dev/null)"
+                if [[ $found == \(files) ]]; then COMPREPLY=(); compopt -o default 2>/dev/null; return; fi
+                COMPREPLY=($(compgen -W "$found" -- "$last"))
                 COMPREPLY=("${COMPREPLY[@]#"${last%"$cut"}"}")
             }
-            complete -o default -F _\(program) \(program)
+            complete -F _\(program) \(program)
 
             """
         case .zsh:
@@ -39,7 +43,7 @@ package enum Completion {
             _\(program)() {
                 local -a found
                 found=(${(f)"$(\(program) \(command) "${(@)words[2,CURRENT]}" 2>/dev/null)"})
-                if (( $#found )); then compadd -a found; else _files; fi
+                if [[ "$found" == \(files) ]]; then compset -P '--*='; _files; else compadd -a found; fi
             }
             compdef _\(program) \(program)
 
@@ -48,10 +52,10 @@ package enum Completion {
             """
             function __\(program)_complete
                 set -l found (\(program) \(command) (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
-                if test (count $found) -gt 0
-                    printf '%s\\n' $found
-                else
+                if test "$found" = \(files)
                     __fish_complete_path (commandline -ct)
+                else if test (count $found) -gt 0
+                    printf '%s\\n' $found
                 end
             end
             complete -c \(program) -f -a '(__\(program)_complete)'
@@ -65,6 +69,8 @@ package enum Completion {
         case words([String])
         /// Names of what the cluster has.
         case names(Kind)
+        /// A file or a folder of this machine.
+        case files
     }
     package enum Kind: Hashable, Sendable {
         case vms, hosts, groups, tenants, spaces, nodes, cells, regions, images, settings, tokens, contexts
@@ -115,6 +121,7 @@ package enum Completion {
                 if option.name == "columns" { return .words(listed(known.columns.map { $0.title.lowercased() }, last)) }
                 if option.name == "sort" { return .words(known.fields + known.fields.map { "-" + $0 }) }
             }
+            if [.text("FILE"), .text("DIR")].contains(option.value) { return .files }
             return kind(option.value).map { .names($0) } ?? .words([])
         }
         guard let command else {
@@ -124,9 +131,19 @@ package enum Completion {
             }
             return .words(family.filter { $0.words.count == 2 }.map { $0.words[1] })
         }
-        let at = min(before.count - command.words.count, command.arguments.count - 1)
+        let given = before.count - command.words.count
+        // All that it takes is there, unless the last of it may be repeated.
+        guard given < command.arguments.count || command.arguments.last?.isRepeated == true else { return .words([]) }
+        let at = min(given, command.arguments.count - 1)
         guard at >= 0 else { return .words([]) }
         switch command.arguments[at].name {
+        case "FILE": return .files
+        case "SETTING" where command.path == "cell set":
+            return .words(CellSettingsBody.shape.fields.map(\.name))
+        case "VALUE" where command.path == "cell set":
+            let setting = CellSettingsBody.shape.fields.first { $0.name == before.last }
+            if case .choice(let words)? = setting?.kind { return .words(words) }
+            return .words([])
         case "VM": return .names(.vms)
         case "HOST": return .names(.hosts)
         case "GROUP" where command.words[0] == "group": return .names(.groups)

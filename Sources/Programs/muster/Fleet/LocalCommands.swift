@@ -84,6 +84,7 @@ enum LocalCommands {
         let stem = Completion.stem(words)
         switch Completion.wish(words, in: table) {
         case .words(let found): Console.write(found.map { $0 + "\n" }.joined(), to: 1)
+        case .files: Console.write(Completion.files + "\n", to: 1)
         case .names(.contexts): Console.write(contexts.entries.map { stem + $0.name + "\n" }.joined(), to: 1)
         case .names(let kind):
             let path: [String] =
