@@ -56,7 +56,7 @@ package struct Printer: Sendable {
         case .json: return Printer.json(value) + "\n"
         case .yaml: return Printer.yaml(value)
         case .name: return Printer.name(of: value) + "\n"
-        case .table, .wide: return Printer.lines(value, "")
+        case .table, .wide: return Printer.lines(value, "", now: now)
         }
     }
 
@@ -103,23 +103,41 @@ package struct Printer: Sendable {
         return "\u{1B}[\(colour)m\(text)\u{1B}[0m"
     }
 
-    private static func lines(_ value: JSONValue, _ indent: String) -> String {
+    /// Members that are seconds since 1970, or 0 for never.
+    private static let times = [
+        "since", "created", "queued", "awayUntil", "certificateExpires", "begins", "expires", "finished", "succeeded",
+        "changedAt", "longestAt",
+    ]
+
+    /// A time as people read it, where the member is one; JSON and YAML have the number.
+    private static func shown(_ member: JSONMember, _ now: Int64) -> String {
+        guard times.contains(member.name), let seconds = member.value.integer else { return Column.plain(member.value) }
+        if seconds == 0 { return "-" }
+        // A count that is called so.
+        if seconds < 1_000_000_000 { return Column.plain(member.value) }
+        let isPast = seconds <= now
+        let span = Column.age(isPast ? now - seconds : seconds - now)
+        return CalendarDate.text(unixSeconds: seconds) + (isPast ? ", \(span) ago" : ", in \(span)")
+    }
+
+    private static func lines(_ value: JSONValue, _ indent: String, now: Int64) -> String {
         guard case .object(let members) = value else { return indent + Column.plain(value) + "\n" }
         let width = members.map(\.name.count).max() ?? 0
         var text = ""
         for member in members {
             let name = indent + member.name + ":"
             switch member.value {
-            case .object(let inner) where !inner.isEmpty: text += name + "\n" + lines(member.value, indent + "  ")
+            case .object(let inner) where !inner.isEmpty:
+                text += name + "\n" + lines(member.value, indent + "  ", now: now)
             case .array(let elements) where elements.contains { $0.members != nil }:
                 text += name + "\n"
                 for element in elements {
-                    let inner = lines(element, indent + "    ")
+                    let inner = lines(element, indent + "    ", now: now)
                     text += indent + "  - " + inner.dropFirst(indent.count + 4)
                 }
             default:
                 text += name + String(repeating: " ", count: width - member.name.count + 2)
-                text += Column.plain(member.value) + "\n"
+                text += shown(member, now) + "\n"
             }
         }
         return text

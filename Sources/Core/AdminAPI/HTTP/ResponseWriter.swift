@@ -146,12 +146,13 @@ package enum ResponseWriter {
     }
 }
 
-/// The value of a Date field.
-package enum HTTPDate {
-    /// Seconds since 1970 as RFC 9110 5.6.7 wants them.
-    package static func bytes(unixSeconds: Int64) -> [UInt8] {
-        let days = unixSeconds >= 0 ? unixSeconds / 86_400 : 0
-        let second = unixSeconds >= 0 ? unixSeconds % 86_400 : 0
+/// A day of the calendar that is in use everywhere, in UTC.
+package struct CalendarDate: Hashable, Sendable {
+    package var year: Int64
+    package var month: Int64
+    package var day: Int64
+
+    package init(daysSince1970 days: Int64) {
         // Days since 0000-03-01, in eras of 400 years, so that the leap day is the last of its year.
         let shifted = days + 719_468
         let era = shifted / 146_097
@@ -159,13 +160,34 @@ package enum HTTPDate {
         let yearOfEra = (dayOfEra - dayOfEra / 1_460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
         let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
         let monthFromMarch = (5 * dayOfYear + 2) / 153
-        let day = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
-        let month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
-        let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+        day = dayOfYear - (153 * monthFromMarch + 2) / 5 + 1
+        month = monthFromMarch < 10 ? monthFromMarch + 3 : monthFromMarch - 9
+        year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+    }
+
+    /// `2026-11-23T23:34:41Z`; of times before 1970 their beginning.
+    package static func text(unixSeconds: Int64) -> String {
+        let seconds = max(0, unixSeconds)
+        let date = CalendarDate(daysSince1970: seconds / 86_400)
+        let second = seconds % 86_400
+        return "\(date.year)-\(two(date.month))-\(two(date.day))T"
+            + "\(two(second / 3_600)):\(two(second / 60 % 60)):\(two(second % 60))Z"
+    }
+
+    fileprivate static func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
+}
+
+/// The value of a Date field.
+package enum HTTPDate {
+    /// Seconds since 1970 as RFC 9110 5.6.7 wants them.
+    package static func bytes(unixSeconds: Int64) -> [UInt8] {
+        let days = unixSeconds >= 0 ? unixSeconds / 86_400 : 0
+        let second = unixSeconds >= 0 ? unixSeconds % 86_400 : 0
+        let date = CalendarDate(daysSince1970: days)
         let weekdays = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
         let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
-        func two(_ number: Int64) -> String { number < 10 ? "0\(number)" : "\(number)" }
-        let date = "\(weekdays[Int(days % 7)]), \(two(day)) \(months[Int(month) - 1]) \(year)"
-        return Array("\(date) \(two(second / 3_600)):\(two(second / 60 % 60)):\(two(second % 60)) GMT".utf8)
+        func two(_ number: Int64) -> String { CalendarDate.two(number) }
+        let text = "\(weekdays[Int(days % 7)]), \(two(date.day)) \(months[Int(date.month) - 1]) \(date.year)"
+        return Array("\(text) \(two(second / 3_600)):\(two(second / 60 % 60)):\(two(second % 60)) GMT".utf8)
     }
 }
