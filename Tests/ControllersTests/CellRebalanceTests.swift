@@ -47,7 +47,7 @@ import Testing
         #expect(foreseen.left.map(\.vm) == [vms[1]])
         #expect(
             foreseen.left.first?.text
-                == "h1 would not take it: 4000m CPU too little is free; it runs on there, and `muster rebalance run` moves it to h2"
+                == "h1 would not take it: 4000m CPU too little is free; it runs on there; with --enforce it moves to h2"
         )
         try world.apply(.setHostPolicy(host, policy, generation: nil))
         try world.tick(5)

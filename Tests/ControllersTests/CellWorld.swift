@@ -232,6 +232,9 @@ final class CellWorld {
     func explain(_ id: VMID, hosts: [HostID] = []) -> CellExplanation? { keeper.explain(id, hosts: hosts) }
     func planDrain(_ host: HostID) -> CellPlan? { keeper.planDrain(host) }
     func planCapacity(_ host: HostID, _ policy: HostPolicy) -> CellPlan? { keeper.planCapacity(host, policy) }
+    func planEnforcement(_ host: HostID, _ policy: HostPolicy) -> CellPlan? {
+        keeper.planCapacity(host, policy, isEnforced: true)
+    }
     func planDeath(_ host: HostID) -> CellPlan? { keeper.planDeath(host) }
     func planRemoval(_ host: HostID) -> CellPlan? { keeper.planRemoval(host) }
 

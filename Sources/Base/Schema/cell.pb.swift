@@ -333,6 +333,8 @@ public enum WireMigrationCause: Hashable, Sendable {
     case preemption
     /// Back where it was before a drain. Feature level 3.
     case `return`
+    /// Its host has no room for it any more, or it may not be there. Feature level 3.
+    case capacity
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -344,6 +346,7 @@ public enum WireMigrationCause: Hashable, Sendable {
         case 3: self = .rebalance
         case 4: self = .preemption
         case 14: self = .`return`
+        case 25: self = .capacity
         default: self = .unrecognized(rawValue)
         }
     }
@@ -356,6 +359,7 @@ public enum WireMigrationCause: Hashable, Sendable {
         case .rebalance: 3
         case .preemption: 4
         case .`return`: 14
+        case .capacity: 25
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -1363,6 +1367,8 @@ public struct WireCellHost: WireMessage {
     public var isReturnPaused: Bool = false
     /// How many they are.
     public var awayVMs: UInt64 = 0
+    /// What may not stay here since its capacity or its policy changed is moved off it, until nothing more can be. Feature level 3.
+    public var isEnforced: Bool = false
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1394,7 +1400,8 @@ public struct WireCellHost: WireMessage {
         drainNumber: UInt64 = 0,
         returns: WireHostReturn = .none,
         isReturnPaused: Bool = false,
-        awayVMs: UInt64 = 0
+        awayVMs: UInt64 = 0,
+        isEnforced: Bool = false
     ) {
         self.id = id
         self.about = about
@@ -1423,6 +1430,7 @@ public struct WireCellHost: WireMessage {
         self.returns = returns
         self.isReturnPaused = isReturnPaused
         self.awayVMs = awayVMs
+        self.isEnforced = isEnforced
     }
 
     public static var messageName: String { "CellHost" }
@@ -1456,6 +1464,7 @@ public struct WireCellHost: WireMessage {
         case 44: "returns"
         case 45: "is_return_paused"
         case 46: "away_vms"
+        case 57: "is_enforced"
         default: nil
         }
     }
@@ -1567,6 +1576,10 @@ public struct WireCellHost: WireMessage {
             writer.tag(368)
             writer.varint(self.awayVMs)
         }
+        if self.isEnforced {
+            writer.tag(456)
+            writer.byte(self.isEnforced ? 1 : 0)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1638,6 +1651,8 @@ public struct WireCellHost: WireMessage {
                 self.isReturnPaused = try reader.bool()
             case 368:
                 self.awayVMs = try reader.uint64()
+            case 456:
+                self.isEnforced = try reader.bool()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6505,6 +6520,7 @@ public struct WireCellCommand: WireMessage {
         case pauseReturn
         case resumeReturn
         case endReturn
+        case endEnforcement
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -6522,6 +6538,7 @@ public struct WireCellCommand: WireMessage {
             case 18: self = .pauseReturn
             case 19: self = .resumeReturn
             case 20: self = .endReturn
+            case 31: self = .endEnforcement
             default: self = .unrecognized(rawValue)
             }
         }
@@ -6540,6 +6557,7 @@ public struct WireCellCommand: WireMessage {
             case .pauseReturn: 18
             case .resumeReturn: 19
             case .endReturn: 20
+            case .endEnforcement: 31
             case .unrecognized(let rawValue): rawValue
             }
         }
@@ -8879,6 +8897,8 @@ public struct WireCellCommand: WireMessage {
         public var host: UInt64 = 0
         public var policy: WireHostPolicy? = nil
         public var generation: UInt64? = nil
+        /// What may not stay there then is moved away. Feature level 3.
+        public var enforce: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -8886,11 +8906,13 @@ public struct WireCellCommand: WireMessage {
         public init(
             host: UInt64 = 0,
             policy: WireHostPolicy? = nil,
-            generation: UInt64? = nil
+            generation: UInt64? = nil,
+            enforce: Bool = false
         ) {
             self.host = host
             self.policy = policy
             self.generation = generation
+            self.enforce = enforce
         }
 
         public static var messageName: String { "CellCommand.SetHostPolicy" }
@@ -8900,6 +8922,7 @@ public struct WireCellCommand: WireMessage {
             case 1: "host"
             case 2: "policy"
             case 3: "generation"
+            case 14: "enforce"
             default: nil
             }
         }
@@ -8916,6 +8939,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(24)
                 writer.varint(value)
             }
+            if self.enforce {
+                writer.tag(112)
+                writer.byte(self.enforce ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -8931,6 +8958,8 @@ public struct WireCellCommand: WireMessage {
                     self.policy = value
                 case 24:
                     self.generation = try reader.uint64()
+                case 112:
+                    self.enforce = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

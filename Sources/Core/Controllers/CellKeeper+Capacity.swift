@@ -8,80 +8,80 @@ extension CellKeeper {
     /// Waiting VMs for which a plan of other capacity looks for a place.
     static let capacityTriesMax = 256
 
-    /// Which VMs a host with this policy has no right to any more, and which waiting ones would get a place. Nothing is stopped
-    /// because of a policy: VMs that don't fit stay where they are until they are moved. Nil for a host that is not known.
-    package mutating func planCapacity(_ id: HostID, _ wanted: HostPolicy) -> CellPlan? {
+    /// Which VMs a host with this policy has no room for any more or may not have, and which waiting ones would get a place. Where it
+    /// is enforced the former move away that can; else nothing is done because of a policy, and they stay where they are until
+    /// they are moved. Nil for a host that is not known.
+    package mutating func planCapacity(_ id: HostID, _ wanted: HostPolicy, isEnforced: Bool = false) -> CellPlan? {
         guard let known = hostsIndexed[id] else { return nil }
         var plan = CellPlan(.capacity(id), through: view.through ?? .zero)
-        plan.change = wanted.digest
+        plan.change = isEnforced ? mix64(wanted.digest) : wanted.digest
         if var host = view.hosts[id] {
             host.policy = wanted
             plan.notes = reserveNotes(id, as: host, isRefused: true)
         }
         var changed = known
         changed.policy = wanted
-        let there = index.vms(on: id).sorted { before($0, $1) }
-        var kept: [(spec: VMSpec, at: Assignment)] = []
-        for vm in there {
-            guard let spec = index.spec(vm), let assignment = index.assignment(vm) else { continue }
-            kept.append((spec, assignment))
-            take(vm)
+        guard replace(intern(changed)) else { return nil }
+        let over = isEnforced && known.state != .ready && known.state != .cordoned ? [] : astray(on: id)
+        if isEnforced && over.isEmpty && known.state != .ready && known.state != .cordoned {
+            plan.notes.append("nothing is moved off it for that, as it is not in service")
         }
-        guard replace(intern(changed)) else {
-            for (spec, assignment) in kept { put(spec, at: assignment) }
-            return nil
-        }
-        let state = index.host(id)?.state ?? .ready
-        set(id, .ready)
-        // The most important and the largest first: what is left over is then the least.
-        var over: [VMSpec] = []
-        var stayed: [(spec: VMSpec, at: Assignment)] = []
-        for (spec, assignment) in kept {
-            let found = index.decide(spec, policy: policy, among: HostFilter(only: [id]))
-            if let again = found.assignment {
-                put(spec, at: again)
-                stayed.append((spec, assignment))
-            } else if !CellKeeper.isCopy(spec.id) {
-                over.append(spec)
-            }
-        }
-        var placed = planOver(over, id, &plan)
+        var elsewhere: [(spec: VMSpec, from: Assignment)] = []
+        for vm in over.reversed() { planOver(vm, id, isEnforced: isEnforced, &elsewhere, &plan) }
+        var placed: [VMSpec] = []
+        if over.isEmpty { placed = planWaiting(&plan) }
         for spec in placed.reversed() { take(spec.id) }
-        set(id, state)
-        placed = []
-        if plan.left.isEmpty { placed = planWaiting(&plan) }
-        for spec in placed.reversed() { take(spec.id) }
-        for (spec, _) in stayed { take(spec.id) }
+        for (spec, from) in elsewhere.reversed() {
+            take(spec.id)
+            put(spec, at: from)
+        }
         guard replace(intern(known)) else { preconditionFailure("host \(id) can't be as it was") }
-        for (spec, assignment) in kept { put(spec, at: assignment) }
         return plan
     }
 
-    /// What would not fit any more, each with the reason and with where it would find room; that is in the index then.
-    private mutating func planOver(_ specs: [VMSpec], _ id: HostID, _ plan: inout CellPlan) -> [VMSpec] {
-        var placed: [VMSpec] = []
-        for spec in specs {
-            guard let vm = view.vms[spec.id] else { continue }
-            var why = "it has no room for it"
-            if plan.left.count < CellKeeper.plansExplainedMax, let known = whyNot(spec, on: id) { why = known }
-            let isStill = vm.power == .stopped && vm.phase == .stopped
-            var text = "\(hostName(id)) would not take it: \(why); it \(isStill ? "stays" : "runs on") there"
-            if let to = index.decide(spec, policy: policy, among: HostFilter(except: [id])).assignment {
-                put(spec, at: to)
-                placed.append(spec)
-                if vm.boundTo != nil {
-                    text += ", as its local disk is"
-                } else if way(vm) == .migrate {
-                    text += ", and `muster rebalance run` moves it to \(hostName(to.host))"
-                } else if isStill {
-                    text += " until `muster rebalance run` has it give up its place"
-                }
-            } else {
-                text += ", as no other host takes it"
+    /// One that may not stay, with the reason and with where it would find room; that is in the index then.
+    private mutating func planOver(
+        _ id: VMID, _ host: HostID, isEnforced: Bool, _ elsewhere: inout [(spec: VMSpec, from: Assignment)],
+        _ plan: inout CellPlan
+    ) {
+        guard let vm = view.vms[id], let spec = index.spec(id), let from = index.assignment(id) else { return }
+        var why = "it has no room for it"
+        take(id)
+        if plan.left.count < CellKeeper.plansExplainedMax, let known = whyNot(spec, on: host) { why = known }
+        let isStill = vm.power == .stopped && vm.phase == .stopped
+        let target = index.decide(spec, policy: policy, among: HostFilter(except: [host])).assignment
+        var text = "\(hostName(host)) would not take it: \(why); it \(isStill ? "stays" : "runs on") there"
+        let way = way(vm)
+        var cause = CellPlan.Left.Cause.noHostFits
+        if target == nil {
+            put(spec, at: from)
+            text += ", as no other host takes it"
+        } else if way == .migrate || isStill && vm.boundTo == nil {
+            if isEnforced {
+                plan.steps.append(
+                    CellPlan.Step(
+                        isStill ? .release : .migrate, vm: id, name: vm.name, tenant: vm.tenant,
+                        epoch: vm.place?.epoch ?? 0, from: from.host, fromName: hostName(from.host),
+                        to: isStill ? nil : target, toName: isStill ? "" : hostName(target?.host ?? host),
+                        cost: isStill ? 0 : CellKeeper.moveCost(vm)))
             }
-            plan.left.append(left(vm, .noHostFits, text))
+            text +=
+                isStill
+                ? "; with --enforce it gives up its place"
+                : "; with --enforce it moves to \(hostName(target?.host ?? host))"
+        } else if vm.boundTo != nil {
+            cause = .localDisk
+            text += ", as its local disk is"
+        } else {
+            cause = .notRunning
+            text += " until it runs or is stopped"
         }
-        return placed
+        if let target {
+            put(spec, at: target)
+            elsewhere.append((spec, from))
+        }
+        if isEnforced && plan.steps.last?.vm == id { return }
+        plan.left.append(left(vm, cause, text))
     }
 
     /// The same as its loss, once it is out of service; that a host with VMs is taken out only by force is said by the cell.

@@ -203,10 +203,10 @@ extension CellKeeper {
     /// Whether its host empties itself.
     func leavesHost(_ vm: CellVM) -> Bool { vm.place.map { draining.contains($0.assignment.host) } ?? false }
 
-    /// Whether a move that came to no end is followed by one that asks more of the guest: somebody waits for a host to be empty, or
-    /// to have its VMs back.
+    /// Whether a move that came to no end is followed by one that asks more of the guest: somebody waits for a host to be empty, to
+    /// have its VMs back, or to be rid of what may not stay there.
     func triesHarder(_ vm: CellVM) -> Bool {
-        guard !leavesHost(vm) else { return true }
+        if leavesHost(vm) || vm.place.map({ enforcement.hosts.contains($0.assignment.host) }) ?? false { return true }
         guard let origin = vm.origin, let host = view.hosts[origin.host] else { return false }
         return isReturning(host) && vm.comesBack(to: host, at: view.time)
     }
@@ -217,7 +217,7 @@ extension CellKeeper {
         switch cause {
         case .rebalance: return .gentle
         case .asked: return standardIntent(vm)
-        case .return: return failedIntents[vm.id].map(\.harder) ?? standardIntent(vm)
+        case .return, .capacity: return failedIntents[vm.id].map(\.harder) ?? standardIntent(vm)
         case .drain, .preemption:
             if let host = vm.place.flatMap({ view.hosts[$0.assignment.host] }),
                 regions.closed[host.about.locality.region] == true

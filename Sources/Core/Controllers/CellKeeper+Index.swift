@@ -32,6 +32,7 @@ extension CellKeeper {
         moves.forget()
         draining = []
         returns = ReturnWork()
+        enforcement = EnforcementWork()
         stuckSince = [:]
         victimPriorities = [:]
         slicesDue = slicesOfAll
@@ -95,6 +96,7 @@ extension CellKeeper {
             draining.remove(id)
         }
         followReturn(of: id, host, now)
+        followEnforcement(of: id, host, now)
         guard let host else {
             arrivedAt[id] = nil
             return removeHost(id)

@@ -280,7 +280,10 @@ extension CellKeeper {
             for (i, reason) in reasons.enumerated() { settle(.reason(reason.vm), result(outcome, i), now) }
         case .beginMigration(let vm, _, _, let cause, _):
             let verdict = result(outcome, 0)
-            if cause == .return, case .refused(.breaksReserve) = verdict { returns.stuck[vm] = queue.event }
+            if case .refused(.breaksReserve) = verdict {
+                if cause == .return { returns.stuck[vm] = queue.event }
+                if cause == .capacity { enforcement.stuck[vm] = queue.event }
+            }
             moved(vm, verdict, now)
         case .retryVM(let vm, let epoch): settle(.retry(vm, epoch), result(outcome, 0), now)
         case .giveUpVM(let vm, let epoch): settle(.giveUp(vm, epoch), result(outcome, 0), now)
@@ -297,6 +300,7 @@ extension CellKeeper {
             settle(.absence(host), result(outcome, 0), now)
             healthAt = min(healthAt, now + CellKeeper.healthPause)
         case .careForHost(let host, .endReturn): settle(.endReturn(host), result(outcome, 0), now)
+        case .careForHost(let host, .endEnforcement): settle(.endEnforcement(host), result(outcome, 0), now)
         case .finishDrain(let host): settle(.finishDrain(host), result(outcome, 0), now)
         case .setSlice(let tenant, _, _, _), .returnSlice(let tenant, _):
             settle(.slice(tenant), result(outcome, 0), now)

@@ -24,8 +24,8 @@ extension CellKeeper {
             if let host = hosts.first(where: { hostsIndexed[$0] == nil }) { return .refused(.unknownHost(host)) }
             return .plan(planLoss(hosts))
         case .losses(let scope): return .losses(losses(scope))
-        case .capacity(let host, let policy):
-            return planCapacity(host, policy).map { .plan($0) } ?? .refused(.unknownHost(host))
+        case .capacity(let host, let policy, let isEnforced):
+            return planCapacity(host, policy, isEnforced: isEnforced).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .declareDead(let host): return planDeath(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         case .remove(let host): return planRemoval(host).map { .plan($0) } ?? .refused(.unknownHost(host))
         }

@@ -32,7 +32,7 @@ extension CellKeeper {
             return
         }
         rebalanceAt = now + rebalanceInterval
-        if isCutShort || drainGoesOn || returns.goOn { return }
+        if isCutShort || drainGoesOn || returns.goOn || enforcement.goesOn { return }
         var budget = MoveBudget(self)
         if budget.left <= 0 { return }
         let scoreBefore = index.cellScore(policy)
@@ -107,7 +107,7 @@ extension CellKeeper {
     }
 
     /// Stopped VMs give up the places that they may not have; they get others when they are started.
-    private mutating func giveUp(
+    mutating func giveUp(
         _ leaves: [Repairs.Leave], _ now: Instant, _ operations: inout [CellCommand.Operation]
     ) {
         let through = view.through ?? .zero

@@ -57,43 +57,54 @@ extension CellKeeper {
             }
             // What leaves a host that drains, or was lost, is not for here.
             guard let state = view.hosts[host]?.state, state == .ready || state == .cordoned else { continue }
-            for id in astray { repair(id, on: host, now, &budget, &repairs) }
+            for id in astray {
+                if let now, let until = restingUntil[id], now < until { continue }
+                repair(id, on: host, &budget, &repairs, explains: now == nil)
+            }
         }
         return repairs
     }
 
-    private mutating func repair(
-        _ id: VMID, on host: HostID, _ now: Instant?, _ budget: inout MoveBudget, _ repairs: inout Repairs
-    ) {
+    enum Repair {
+        /// It moves, or gives up its place.
+        case found
+        /// A budget is in the way, or something is under way with it.
+        case later
+        case stays
+    }
+
+    @discardableResult
+    mutating func repair(
+        _ id: VMID, on host: HostID, _ budget: inout MoveBudget, _ repairs: inout Repairs, explains: Bool = false
+    ) -> Repair {
         guard let vm = view.vms[id], let place = vm.place, let spec = index.spec(id),
             let from = index.assignment(id), pending[id] == nil
-        else { return }
-        if let now, let until = restingUntil[id], now < until { return }
+        else { return .later }
         let way = way(vm)
-        if case .wait = way { return }
+        if case .wait = way { return .later }
         let isStill = way == .restart && vm.power == .stopped && vm.departure == nil && vm.arrival == nil
         guard vm.boundTo == nil, way == .migrate || isStill else {
-            if now == nil { stays(vm, spec, on: host, nil, &repairs) }
-            return
+            if explains { stays(vm, spec, on: host, nil, &repairs) }
+            return .stays
         }
-        if way == .migrate ? !budget.allows(host) : repairs.leaves.count >= CellKeeper.placingsMax { return }
+        if way == .migrate ? !budget.allows(host) : repairs.leaves.count >= CellKeeper.placingsMax { return .later }
         take(id)
         let filter = way == .migrate ? budget.filter(from: host, self) : HostFilter(except: [host])
         guard let to = index.decide(spec, policy: policy, among: filter).assignment else {
             put(spec, at: from)
             // Where a budget keeps others from taking it, there is more to say later.
-            if now == nil, !(way == .migrate && budget.leavesOut) {
-                stays(vm, spec, on: host, "no other host takes it", &repairs)
-            }
-            return
+            if way == .migrate && budget.leavesOut { return .later }
+            if explains { stays(vm, spec, on: host, "no other host takes it", &repairs) }
+            return .stays
         }
         if isStill {
             repairs.leaves.append(Repairs.Leave(spec: spec, from: from, epoch: place.epoch))
-            return
+            return .found
         }
         put(spec, at: to)
         budget.take(host, to.host, self)
         repairs.moves.append(Move(vm: id, from: from, to: to, gain: 0, cost: CellKeeper.moveCost(vm)))
+        return .found
     }
 
     /// Says in a plan why a VM is left where it may not stay; `why` nil: by what it is.
@@ -148,8 +159,8 @@ extension CellKeeper {
     }
 
     /// VMs that their host would not take as it is, were it in service: all that break a rule there, and of the others the least
-    /// important and the smallest, until the rest has room.
-    private mutating func astray(on host: HostID) -> [VMID] {
+    /// important and the smallest, until the rest has room. The index is as it was.
+    mutating func astray(on host: HostID) -> [VMID] {
         guard let state = index.host(host)?.state else { return [] }
         let there = index.vms(on: host).sorted { before($0, $1) }
         var off: [(spec: VMSpec, at: Assignment)] = []
@@ -165,8 +176,17 @@ extension CellKeeper {
                 if refusal == nil || isRoom && !forRoom { put(spec, at: at) } else { off.append((spec, at)) }
             }
         }
-        for (spec, at) in off { put(spec, at: at) }
+        // A large one that went after small ones may have made room for some of these.
+        var astray: [(spec: VMSpec, at: Assignment)] = []
+        for one in off.reversed() {
+            if index.decide(one.spec, policy: policy, among: HostFilter(only: [host])).assignment == nil {
+                astray.append(one)
+            } else {
+                put(one.spec, at: one.at)
+            }
+        }
+        for (spec, at) in astray { put(spec, at: at) }
         set(host, state)
-        return off.map(\.spec.id).filter { !CellKeeper.isCopy($0) }
+        return astray.reversed().map(\.spec.id).filter { !CellKeeper.isCopy($0) }
     }
 }

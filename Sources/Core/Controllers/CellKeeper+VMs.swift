@@ -32,6 +32,7 @@ extension CellKeeper {
             failedIntents[vm.id] = hasFailed && triesHarder(vm) ? watch.intent : nil
             drainAt = min(drainAt, now)
             returns.at = min(returns.at, now)
+            enforcement.at = min(enforcement.at, now)
         }
         if vm.phase == .crashed, !vm.isDeleting, vm.power != .stopped, let place = vm.place, !place.isReleasing,
             vm.spec.restart != .never, vm.migration == nil

@@ -72,6 +72,7 @@ package struct CellKeeper: Sendable {
     // hash order: read sorted
     var draining: Set<HostID> = []
     var returns = ReturnWork()
+    var enforcement = EnforcementWork()
     /// VMs that found no other host, and when in the order of events that was.
     // hash order: looked up only
     var stuckSince: [VMID: Int] = [:]
@@ -252,6 +253,7 @@ package struct CellKeeper: Sendable {
         planRegions(now, &operations)
         planDrains(now, &operations)
         planReturns(now, &operations)
+        planEnforcement(now, &operations)
         planRebalance(now, &operations)
         planReasons(now, &operations)
         planGarbage(now, &operations)
@@ -265,6 +267,7 @@ package struct CellKeeper: Sendable {
         if !pending.isEmpty || ledger.count > 0 { next = min(next, sweepAt) }
         if !draining.isEmpty { next = min(next, drainAt) }
         if !returns.hosts.isEmpty { next = min(next, returns.at) }
+        if !enforcement.hosts.isEmpty { next = min(next, enforcement.at) }
         if view[.rebalance] > 0 { next = min(next, rebalanceAt) }
         for id in crashed.keys { if let due = crashed[id]?.dueAt { next = min(next, due) } }
         for id in migrating.keys { if let due = migrating[id]?.givesUpAt { next = min(next, due) } }

@@ -17,6 +17,7 @@ struct CellLedger: Sendable {
         case absence(HostID)
         case finishDrain(HostID)
         case endReturn(HostID)
+        case endEnforcement(HostID)
         case slice(String)
         case reason(VMID)
         case garbage
@@ -118,7 +119,7 @@ extension CellLedger.Key {
     /// Whose decision it is.
     var controller: CellKeeperCounts.Controller {
         switch self {
-        case .release, .finishDrain, .endReturn: .drain
+        case .release, .finishDrain, .endReturn, .endEnforcement: .drain
         case .retry, .giveUp: .restarts
         case .commit, .cancel: .migrations
         case .down, .absence, .leaseBefore: .health

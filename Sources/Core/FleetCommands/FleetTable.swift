@@ -338,7 +338,15 @@ package enum FleetTable {
                 .init("muster host resume h2 --pause", "the rest stays away for now"),
             ]),
         Command(
-            "host set", summary: "set a host's labels, taints, reservation and overcommit", arguments: [host],
+            "host set", summary: "set a host's labels, taints, reservation and overcommit",
+            details: """
+                What runs there and may not stay then, or has no room any more, runs on; nothing new is let in. --dry-run names it.
+                With --enforce it is moved away, the least important and smallest first, until the rest has room: while it runs, within
+                the cell's budgets, in the cluster, whoever leads; what is stopped gives up its place. It ends when all that is there
+                may stay, or nothing more can be moved; --wait follows it, and names what stays and why. `muster host set HOST --enforce`
+                alone does so for a host that its agent registered with less than it had. Another `host set` without it
+                calls it off.
+                """, arguments: [host],
             options: [
                 Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "KEY- takes it away"),
                 Option(
@@ -348,9 +356,15 @@ package enum FleetTable {
                 Option("reserve-memory", .size(0...(1 << 50)), help: "kept for the host itself"),
                 Option("overcommit-cpu", .text("FACTOR"), help: "such as 2 or 1.5"),
                 Option("overcommit-memory", .text("FACTOR"), help: "such as 1.2"),
+                Option("enforce", help: "move away what may not stay there then"),
                 ifGeneration, dryRun, plan,
-            ],
-            examples: [.init("muster host set n2 --reserve-memory 8GiB --dry-run", "which VMs would not fit any more")]),
+            ] + wait,
+            examples: [
+                .init("muster host set n2 --reserve-memory 8GiB --dry-run", "which VMs would not fit any more"),
+                .init(
+                    "muster host set n2 --overcommit-cpu 1 --enforce --dry-run", "which VMs would move, and where to"),
+                .init("muster host set n2 --overcommit-cpu 1 --enforce --wait", ""),
+            ]),
         Command(
             "host mark", summary: "say that what a host has in a storage domain's directory is that domain",
             details: """

@@ -100,7 +100,8 @@ package enum HelpTopics {
             else can, and with 5 when --wait-timeout is over. `host drain --pause` lets no more moves begin, and --resume lets them go on;
             `host resume` takes the host back, at any time; with `--return all` what the drain moved away is moved back, with
             `--return lazy` it takes the host first when it goes anywhere. `host away` lets a host be away for a while with its VMs, as for a reboot, and
-            `host declare-dead` says of one that is off that nothing runs there any more. `plan drain` and `plan loss` tell beforehand what would happen.
+            `host declare-dead` says of one that is off that nothing runs there any more. `host set --enforce` moves away
+            what a host has no room for any more, or may not have. `plan drain` and `plan loss` tell beforehand what would happen.
             """,
         examples: [
             .init("muster vm create 'app-{1..3}' --cpu 1 --memory 128MiB --policy spread --wait", ""),

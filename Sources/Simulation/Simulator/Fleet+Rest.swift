@@ -82,6 +82,9 @@ extension Fleet {
             if let row = view.hosts[host.id], row.takesBack, row.returns == .all, !row.isReturnPaused {
                 return "host \(host.id) still takes \(row.awayCount) VMs back"
             }
+            if view.hosts[host.id]?.isEnforced == true {
+                return "host \(host.id) still has VMs moved off that may not stay"
+            }
         }
         for host in hosts where !isThere(host) && !(host.keeper?.isRegistered ?? false) {
             if view.hosts[host.id]?.health == .up && !host.node.isRunning {

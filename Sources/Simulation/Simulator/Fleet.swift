@@ -35,6 +35,7 @@ final class Fleet {
     var hostRandom: PRNG
     var careRandom: PRNG
     var returnRandom: PRNG
+    var enforcementRandom: PRNG
     /// The cell of each host, as a root would have it.
     var assigned: [Assigned] = []
     var regions: Regions
@@ -73,6 +74,7 @@ final class Fleet {
         hostRandom = random.child(31)
         careRandom = random.child(43)
         returnRandom = random.child(46)
+        enforcementRandom = random.child(55)
         regions = Regions(random: random.child(16), planRandom: random.child(21))
         hostsPlans = HostsPlans(random: random.child(44), choice: random.child(47), bounds: random.child(49))
         let promises = FleetPromises()

@@ -372,7 +372,8 @@ extension Fleet {
             if random.chance(1, in: 2) { policy.reserved.memoryMiB = random.within(0...4) * 1_024 }
             if random.chance(1, in: 3) { policy.taints = [NamedTaint("gpu")] }
             if random.chance(1, in: 4) { policy.overcommit.cpuMilli = 1_500 }
-            return .setHostPolicy(host, policy, generation: nil)
+            return .setHostPolicy(
+                host, policy, generation: nil, isEnforced: opensLevel && enforcementRandom.chance(1, in: 2))
         case 7, 8:
             let tenant = "t\(random.below(profile.tenants) + 1)"
             let quota = Quota(

@@ -22,7 +22,8 @@ package enum FleetRequest: Hashable, Sendable {
     indirect case list(FleetList)
     case host(String, ReadMode)
     case setDuty(String, CellHost.Duty)
-    indirect case setHostPolicy(String, HostPolicy, generation: UInt64?)
+    /// What may not stay there then is moved away where it is enforced.
+    indirect case setHostPolicy(String, HostPolicy, generation: UInt64?, isEnforced: Bool = false)
     case careForHost(String, HostWish)
     case removeHost(String, isForced: Bool)
     indirect case markStorage(String, StorageMarking)
@@ -226,7 +227,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// What `If-Match` says.
     package var generation: UInt64? {
         switch self {
-        case .setHostPolicy(_, _, let generation), .updateVM(_, _, let generation), .deleteVM(_, let generation),
+        case .setHostPolicy(_, _, let generation, _), .updateVM(_, _, let generation), .deleteVM(_, let generation),
             .startVM(_, let generation), .stopVM(_, let generation), .pauseVM(_, let generation),
             .resumeVM(_, let generation):
             generation
@@ -239,7 +240,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// The members of its body.
     var members: [JSONMember]? {
         switch self {
-        case .setHostPolicy(_, let policy, _): policy.members
+        case .setHostPolicy(_, let policy, _, _): policy.members
         case .careForHost(_, .goAway(let absence)): absence.members
         case .markStorage(_, let marking): marking.members
         case .createVM(let creation): creation.members
@@ -263,7 +264,7 @@ package enum FleetRequest: Hashable, Sendable {
     /// What the parameter of its path is.
     var pathName: String {
         switch self {
-        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
+        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _, _), .removeHost(let name, _),
             .careForHost(let name, _), .markStorage(let name, _), .group(let name, _, _), .deleteGroup(let name, _),
             .tenant(let name, _),
             .setTenant(let name, _), .hostUsage(let name),
@@ -322,6 +323,7 @@ package enum FleetRequest: Hashable, Sendable {
         case .careForHost(_, .drain(let returns)), .careForHost(_, .resume(let returns)):
             query.append(("return", FleetWords.hostReturn[returns]))
         case .removeHost(_, isForced: true): query.append(("force", "1"))
+        case .setHostPolicy(_, _, _, isEnforced: true): query.append(("enforce", "1"))
         case .rehearse(_, let kind, let returns):
             if kind != .loss { query.append(("of", kind.rawValue)) }
             if let returns { query.append(("returns", returns.text)) }

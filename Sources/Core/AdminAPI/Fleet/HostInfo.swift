@@ -130,6 +130,8 @@ package struct HostInfo: Shaped {
     package var isReturnPaused: Bool
     /// How many they are.
     package var awayCount: UInt64
+    /// What may not stay there since it was changed is moved away.
+    package var isEnforced: Bool
     /// Seconds since 1970; zero for one that is not to be away.
     package var awayUntil: Int64
     /// What is to be known of its state, in words; empty for nothing.
@@ -163,6 +165,7 @@ package struct HostInfo: Shaped {
         returns = host.returns
         isReturnPaused = host.isReturnPaused
         awayCount = host.awayCount
+        isEnforced = host.isEnforced
         awayUntil = host.awayUntil.seconds
         note = host.note
         generation = host.generation
@@ -204,6 +207,9 @@ package struct HostInfo: Shaped {
             Field("returnPaused", .boolean, isRequired: false, "whether they are to come back, and no move begins"),
             Field("awayVMs", .integer, isRequired: false, "how many they are"),
             Field(
+                "enforced", .boolean, isRequired: false,
+                "whether what may not stay there since it was changed is moved away now"),
+            Field(
                 "awayUntil", .integer, isRequired: false,
                 "when its VMs start elsewhere if it is not back; seconds since 1970, 0 for one that is not to be away"),
             Field("note", .string, isRequired: false, "what is to be known of its state"),
@@ -224,7 +230,7 @@ package struct HostInfo: Shaped {
             JSONMember("tpm", hasTPM), JSONMember("guestUser", guestUser),
             JSONMember("drainPaused", isDrainPaused),
             JSONMember("return", FleetWords.hostReturn[returns]), JSONMember("returnPaused", isReturnPaused),
-            JSONMember("awayVMs", awayCount), JSONMember("awayUntil", awayUntil),
+            JSONMember("awayVMs", awayCount), JSONMember("enforced", isEnforced), JSONMember("awayUntil", awayUntil),
             JSONMember("note", note),
             JSONMember("generation", generation), JSONMember("since", since),
         ]
@@ -256,6 +262,7 @@ package struct HostInfo: Shaped {
         returns = object.optionalText("return").flatMap { FleetWords.hostReturn[$0] } ?? .none
         isReturnPaused = object.bool("returnPaused")
         awayCount = UInt64(clamping: object.optionalInteger("awayVMs") ?? 0)
+        isEnforced = object.bool("enforced")
         awayUntil = object.optionalInteger("awayUntil") ?? 0
         note = object.text("note")
         generation = object.unsigned("generation")
@@ -280,6 +287,8 @@ extension CellHost {
         if health == .away { return "its VMs wait for it" }
         if awayUntil > .zero { return "is to be away" }
         if isDrainPaused { return "its drain is paused" }
+        if isEnforced { return (excess.map { $0 + ": " } ?? "") + "what may not stay is moved away" }
+        if let excess { return excess }
         if returns == .none || duty != .inService { return "" }
         return returnText + (isReturnPaused ? ", and that is paused" : "")
     }

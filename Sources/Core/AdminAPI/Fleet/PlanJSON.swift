@@ -106,19 +106,28 @@ package enum PlanWish: Shaped {
 package struct CapacityWish: Shaped {
     package var host: String
     package var policy: HostPolicy
-    package init(host: String, policy: HostPolicy) {
+    /// What may not stay there then is moved away.
+    package var isEnforced: Bool
+    package init(host: String, policy: HostPolicy, isEnforced: Bool = false) {
         self.host = host
         self.policy = policy
+        self.isEnforced = isEnforced
     }
     package static let shape = Shape(
         "CapacityWish",
         [
             Field("host", .name, "its name"),
             Field("policy", .object(HostPolicy.shape), "all of its labels, taints, reservations and overcommit"),
+            Field("enforce", .boolean, isRequired: false, "move away what may not stay there then"),
         ])
-    package var members: [JSONMember] { [JSONMember("host", host), JSONMember("policy", policy)] }
+    package var members: [JSONMember] {
+        [JSONMember("host", host), JSONMember("policy", policy)]
+            + (isEnforced ? [JSONMember("enforce", true)] : [])
+    }
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(host: object.text("host"), policy: try object.object("policy") ?? HostPolicy())
+        self.init(
+            host: object.text("host"), policy: try object.object("policy") ?? HostPolicy(),
+            isEnforced: object.bool("enforce"))
     }
 }
 

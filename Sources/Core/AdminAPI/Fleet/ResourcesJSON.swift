@@ -107,7 +107,7 @@ package enum FleetWords {
     ])
     static let cause = Words<Migration.Cause>([
         ("asked", .asked), ("drain", .drain), ("rebalance", .rebalance), ("preemption", .preemption),
-        ("return", .return),
+        ("return", .return), ("capacity", .capacity),
     ])
     static let hostReturn = Words<HostReturn>([("none", .none), ("lazy", .lazy), ("all", .all)])
     static let intent = Words<MoveIntent>(MoveIntent.allCases.map { ($0.word, $0) })

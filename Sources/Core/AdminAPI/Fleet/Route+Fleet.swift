@@ -166,6 +166,12 @@ extension Route {
             status: 202, hasGeneration: true, accepted),
         Route(
             .setHostPolicy, .put, "/v1/hosts/{host}/policy", "Sets labels, taints, overcommit and what is reserved.",
+            query: [
+                Parameter(
+                    "enforce", .range(0, 1),
+                    "1: have what may not stay there then moved away, in the cluster, within its budgets; without it such moves end that "
+                        + "were asked for before")
+            ],
             body: .json(HostPolicy.shape), hasGeneration: true, accepted),
         Route(
             .getHostUsage, .get, "/v1/hosts/{host}/usage",

@@ -76,7 +76,8 @@ extension Router {
         case .maintainHost: return .setDuty(try name(parts.name, "host"), .maintenance)
         case .setHostPolicy:
             return .setHostPolicy(
-                try name(parts.name, "host"), try HostPolicy(body), generation: parts.generation)
+                try name(parts.name, "host"), try HostPolicy(body), generation: parts.generation,
+                isEnforced: try query.flag("enforce"))
         case .markStorage: return .markStorage(try name(parts.name, "host"), try StorageMarking(body))
         case .getGroup:
             return .group(try name(parts.name, "group"), tenant: try tenant(query), try fleetMode(query))

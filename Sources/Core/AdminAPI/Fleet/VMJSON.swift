@@ -275,7 +275,9 @@ package struct MigrationInfo: Shaped {
             Field("vm", .string, "the VM's name"), Field("id", .integer, "the VM's id"),
             Field("tenant", .string, "its tenant"),
             Field("phase", .string, "copying; leaving once it is the destination's; undoing when it was given up"),
-            Field("cause", .string, "asked, drain, rebalance, preemption or return"),
+            Field(
+                "cause", .string,
+                "asked, drain, rebalance, preemption, return, or capacity: its host may not have it any more"),
             Field(
                 "intent", .choice(FleetWords.intent.all), isRequired: false,
                 "what it may cost: gentle, balanced or now; balanced"),

@@ -158,7 +158,8 @@ struct CellStep<Access: StateAccess> {
             return try register(host, incarnation, about, running, assignment)
         case .reportVMs(let host, let incarnation, let reports): return try report(host, incarnation, reports)
         case .setHostDuty(let host, let duty): return try setDuty(host, duty)
-        case .setHostPolicy(let host, let policy, let generation): return try setPolicy(host, policy, generation)
+        case .setHostPolicy(let host, let policy, let generation, let isEnforced):
+            return try setPolicy(host, policy, generation, isEnforced: isEnforced)
         case .careForHost(let host, let care): return try self.care(host, care)
         case .removeHost(let host, let isForced): return try removeHost(host, isForced)
         case .createVMs(let items, let isAtomic): return try create(items, isAtomic)
@@ -346,7 +347,7 @@ extension CellCommand.Operation {
         case .setHostDuty, .setHostPolicy, .removeHost, .createVMs, .updateVM, .setPower, .restartVM,
             .deleteVM, .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
-        case .careForHost(_, let care): care != .endAbsence && care != .endReturn
+        case .careForHost(_, let care): care != .endAbsence && care != .endReturn && care != .endEnforcement
         case .moveVM(_, _, _, _, _, let cause): cause == .asked
         case .setSetting(let setting, _): CellSetting.shown.contains(setting)
         case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked

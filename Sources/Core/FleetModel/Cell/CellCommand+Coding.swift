@@ -136,7 +136,7 @@ extension CellCommand.Operation {
             self = .setHostDuty(HostID(wire.host), duty)
         case .setHostPolicy(let wire):
             guard let policy = wire.policy.flatMap(HostPolicy.init) else { return nil }
-            self = .setHostPolicy(HostID(wire.host), policy, generation: wire.generation)
+            self = .setHostPolicy(HostID(wire.host), policy, generation: wire.generation, isEnforced: wire.enforce)
         case .removeHost(let wire): self = .removeHost(HostID(wire.host), isForced: wire.isForced)
         case .createVMs(let wire):
             guard let items = VMCreation.all(wire.items) else { return nil }
@@ -237,8 +237,10 @@ extension CellCommand.Operation {
                     host: host.rawValue, incarnation: incarnation.rawValue, reports: reports.map(\.wire)))
         case .setHostDuty(let host, let duty):
             .setHostDuty(Wire.SetHostDuty(host: host.rawValue, duty: WireHostDuty(rawValue: duty.rawValue)))
-        case .setHostPolicy(let host, let policy, let generation):
-            .setHostPolicy(Wire.SetHostPolicy(host: host.rawValue, policy: policy.wire, generation: generation))
+        case .setHostPolicy(let host, let policy, let generation, let isEnforced):
+            .setHostPolicy(
+                Wire.SetHostPolicy(
+                    host: host.rawValue, policy: policy.wire, generation: generation, enforce: isEnforced))
         case .careForHost(let host, let care): .careForHost(care.wire(host))
         case .removeHost(let host, let isForced):
             .removeHost(Wire.RemoveHost(host: host.rawValue, isForced: isForced))

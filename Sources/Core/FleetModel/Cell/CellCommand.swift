@@ -17,7 +17,8 @@ package struct CellCommand: Hashable, Sendable {
         // By operators.
 
         case setHostDuty(HostID, CellHost.Duty)
-        case setHostPolicy(HostID, HostPolicy, generation: UInt64?)
+        /// Where it is enforced, which wants feature level 3, what may not stay there then is moved away.
+        case setHostPolicy(HostID, HostPolicy, generation: UInt64?, isEnforced: Bool = false)
         /// What is said of a host beside its duty. Wants feature level 3.
         case careForHost(HostID, HostCare)
         /// Only one that is down and has no VMs, unless forced: then an operator says that they are gone.

@@ -154,6 +154,8 @@ package struct CellHost: Hashable, Sendable {
     package var isReturnPaused = false
     /// VMs that have it as their origin.
     package var awayCount: UInt64 = 0
+    /// What may not stay here since it was changed is moved off it, until nothing more can be. Wants feature level 3.
+    package var isEnforced = false
 
     package init(id: HostID, about: HostDescription, incarnation: Incarnation, since: LogTime) {
         self.id = id

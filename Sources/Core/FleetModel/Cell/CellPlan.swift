@@ -16,8 +16,8 @@ package enum CellQuestion: Hashable, Sendable {
     case budgets(from: HostID, to: [HostID])
     /// What becomes of the VMs when these hosts are lost at once.
     case loss([HostID])
-    /// What becomes of VMs when a host has this policy.
-    case capacity(HostID, HostPolicy)
+    /// What becomes of VMs when a host has this policy, and what may not stay there is moved away, or not.
+    case capacity(HostID, HostPolicy, isEnforced: Bool = false)
     /// What becomes of its VMs when a host is taken out of the cell.
     case remove(HostID)
     /// What becomes of its VMs when a host is declared dead.

@@ -228,6 +228,7 @@ extension CellHost: CellCoded, CellMapped {
         self.returns = returns
         isReturnPaused = wire.isReturnPaused
         awayCount = wire.awayVMs
+        isEnforced = wire.isEnforced
     }
     var wire: WireCellHost {
         WireCellHost(
@@ -239,7 +240,8 @@ extension CellHost: CellCoded, CellMapped {
             departureNumber: departure?.number ?? 0, departureTo: departure?.to ?? 0, wentTo: wentTo,
             staysBelow: staysBelow, leaseBase: leaseBase, isDrainPaused: isDrainPaused,
             awayUntil: awayUntil.rawValue, declaredDeadAt: declaredDeadAt.rawValue, drainNumber: drain,
-            returns: WireHostReturn(rawValue: returns.rawValue), isReturnPaused: isReturnPaused, awayVMs: awayCount)
+            returns: WireHostReturn(rawValue: returns.rawValue), isReturnPaused: isReturnPaused, awayVMs: awayCount,
+            isEnforced: isEnforced)
     }
 }
 

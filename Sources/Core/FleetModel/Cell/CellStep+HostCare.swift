@@ -25,6 +25,7 @@ extension CellStep {
         case .pauseReturn: return pauseReturn(host, true)
         case .resumeReturn: return pauseReturn(host, false)
         case .endReturn: return endReturn(host)
+        case .endEnforcement: return try endEnforcement(host)
         }
     }
 

@@ -147,6 +147,7 @@ extension CellStep {
         summary.hostsRemoved += 1
         host.health = .removed
         host.forgetAway()
+        host.isEnforced = false
         host.isReleased = true
         host.departure = nil
         host.wentTo = move.to
@@ -195,7 +196,7 @@ extension CellStep {
         switch operation {
         // What is said of one that is lost waits for nothing.
         case .careForHost(_, .declareDead): return nil
-        case .setHostDuty(let id, _), .setHostPolicy(let id, _, _), .releaseHost(let id, _), .finishDrain(let id),
+        case .setHostDuty(let id, _), .setHostPolicy(let id, _, _, _), .releaseHost(let id, _), .finishDrain(let id),
             .careForHost(let id, _):
             return try host(id)?.departure == nil ? nil : .hostLeaves(id)
         case .updateVM(let id, _, _), .setPower(let id, _, _), .restartVM(let id), .deleteVM(let id, _),
@@ -396,6 +397,7 @@ extension CellStep {
         host.devicesUsed = []
         host.departure = nil
         host.forgetAway()
+        host.isEnforced = false
         host.staysBelow = 0
         host.isReleased = false
         host.wentTo = 0

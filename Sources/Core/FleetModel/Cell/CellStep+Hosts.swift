@@ -162,6 +162,8 @@ extension CellStep {
         let before = host.duty
         host.duty = duty
         host.isDrainPaused = false
+        // All leaves it, or has left.
+        if duty == .draining || duty == .maintenance { host.isEnforced = false }
         if isBack { host.awayUntil = .zero }
         let text = duty == .inService && before != .inService ? host.returnText : ""
         beginDuty(&host, was: before)
@@ -192,7 +194,7 @@ extension CellStep {
     }
 
     mutating func setPolicy(
-        _ id: HostID, _ policy: HostPolicy, _ generation: UInt64?
+        _ id: HostID, _ policy: HostPolicy, _ generation: UInt64?, isEnforced: Bool
     ) throws(StoreError) -> CellResult.Outcome {
         if let refusal = CellCheck.refusal(of: policy) { return .refused(refusal) }
         guard var host = try host(id) else { return .refused(.unknownHost(id)) }
@@ -208,12 +210,44 @@ extension CellStep {
             return .refused(
                 .invalid(field: "reserved", "the host has \(most) of \(kind) in all; reserve no more than that"))
         }
-        if host.policy == policy { return .done }
+        let known = host
         host.policy = policy
+        // Another word without it calls the moves off.
+        host.isEnforced = isEnforced
+        if host == known { return .done }
         host.generation += 1
         put(host)
-        note("host.changed", host)
-        try noteExcess(id)
+        if policy != known.policy {
+            note("host.changed", host)
+            try noteExcess(id)
+        }
+        if isEnforced != known.isEnforced {
+            note(
+                "host.enforced", host,
+                isEnforced ? "what may not stay there is moved away" : "no more moves off it begin for that")
+        }
+        return .done
+    }
+
+    /// Nothing more can be moved off it that may not stay.
+    mutating func endEnforcement(_ known: CellHost) throws(StoreError) -> CellResult.Outcome {
+        if !known.isEnforced { return .done }
+        var host = known
+        host.isEnforced = false
+        put(host)
+        var misplaced = 0
+        for id in try vms(on: host.id) {
+            guard let vm = try vm(id), Self.brokenRule(vm.spec, host) != nil else { continue }
+            misplaced += 1
+        }
+        var left = host.excess.map { [$0] } ?? []
+        if misplaced > 0 {
+            left.append(misplaced == 1 ? "1 VM breaks a rule there" : "\(misplaced) VMs break a rule there")
+        }
+        let text = left.joined(separator: ", ")
+        note(
+            "host.enforced", host,
+            text.isEmpty ? "all that is there may stay" : "\(text), and nothing more can be moved")
         return .done
     }
 
@@ -378,6 +412,7 @@ extension CellStep {
         host.awayUntil = .zero
         host.declaredDeadAt = .zero
         host.forgetAway()
+        host.isEnforced = false
         host.since = time
         host.workIndex = index
         host.generation += 1
@@ -416,6 +451,7 @@ extension CellStep {
         let isNews = host.health != .removed
         host.health = .removed
         host.forgetAway()
+        host.isEnforced = false
         host.isReleased = true
         host.wentTo = 0
         host.assignment = assignment

@@ -24,7 +24,7 @@ extension CellStep {
         }
         switch cause {
         case .asked: vm.origin = nil
-        case .rebalance, .preemption, .return: break
+        case .rebalance, .preemption, .return, .capacity: break
         case .drain:
             if let origin = vm.origin, try host(origin.host)?.isOrigin(origin) == true { return }
             guard let host = try host(from) else { return }

@@ -177,6 +177,8 @@ package struct Migration: Hashable, Sendable {
         case asked = 1, drain, rebalance, preemption
         /// Back where it was before a drain. Wants feature level 3.
         case `return` = 14
+        /// Its host has no room for it any more, or it may not be there. Wants feature level 3.
+        case capacity = 25
     }
     package var phase: Phase
     package var cause: Cause

@@ -24,6 +24,8 @@ package enum HostCare: Hashable, Sendable {
     case resumeReturn
     /// By a controller: what can be back is back.
     case endReturn
+    /// By a controller: what may not stay and can move has moved.
+    case endEnforcement
 }
 
 extension HostCare {
@@ -41,6 +43,7 @@ extension HostCare {
         case .pauseReturn: self = .pauseReturn
         case .resumeReturn: self = .resumeReturn
         case .endReturn: self = .endReturn
+        case .endEnforcement: self = .endEnforcement
         default: return nil
         }
     }
@@ -67,6 +70,7 @@ extension HostCare {
         case .pauseReturn: wire.care = .pauseReturn
         case .resumeReturn: wire.care = .resumeReturn
         case .endReturn: wire.care = .endReturn
+        case .endEnforcement: wire.care = .endEnforcement
         }
         return wire
     }
@@ -84,6 +88,7 @@ extension HostCare {
         case .pauseReturn: "pause the way back to a host"
         case .resumeReturn: "let the way back to a host go on"
         case .endReturn: "end the way back to a host"
+        case .endEnforcement: "end the moves off a host"
         }
     }
 }

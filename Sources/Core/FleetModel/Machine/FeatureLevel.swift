@@ -68,6 +68,8 @@ package enum FeatureLevel {
     package static let hostCare: UInt32 = 3
     /// VMs that left a host by a drain come back to it.
     package static let hostReturns: UInt32 = 3
+    /// What may not stay on a host that was changed is moved away where somebody says so.
+    package static let enforcement: UInt32 = 3
 
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
@@ -168,6 +170,16 @@ extension Quota {
     }
 }
 
+extension Migration.Cause {
+    fileprivate var level: UInt32 {
+        switch self {
+        case .return: FeatureLevel.hostReturns
+        case .capacity: FeatureLevel.enforcement
+        case .asked, .drain, .rebalance, .preemption: FeatureLevel.oldest
+        }
+    }
+}
+
 extension CellCommand.Operation {
     /// The feature level that has to be open for it.
     package var level: UInt32 {
@@ -195,8 +207,9 @@ extension CellCommand.Operation {
         case .beginMigration(_, _, _, let cause, let intent):
             max(
                 intent == .balanced ? FeatureLevel.oldest : FeatureLevel.moveIntents,
-                cause == .return ? FeatureLevel.hostReturns : FeatureLevel.oldest)
-        case .releaseVMs(_, let cause): cause == .return ? FeatureLevel.hostReturns : FeatureLevel.oldest
+                cause.level)
+        case .releaseVMs(_, let cause): cause.level
+        case .setHostPolicy(_, _, _, let isEnforced): isEnforced ? FeatureLevel.enforcement : FeatureLevel.oldest
         case .setSetting(.moveIntent, _): FeatureLevel.moveIntents
         case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
         case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):

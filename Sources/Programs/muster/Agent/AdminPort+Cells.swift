@@ -42,7 +42,7 @@ extension AdminPort {
             guard let name = list.vm else { return fail(asker, AdminPort.needsCell) }
             let vm = UInt64(name).map { VMReference.id(VMID($0)) } ?? .named(name, tenant: list.tenant ?? defaultTenant)
             locate(vm, groups, asker, body)
-        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _), .removeHost(let name, _),
+        case .host(let name, _), .setDuty(let name, _), .setHostPolicy(let name, _, _, _), .removeHost(let name, _),
             .careForHost(let name, _), .markStorage(let name, _), .hostUsage(let name), .plan(.drain(let name)),
             .plan(.returns(let name)),
             .plan(.remove(let name)),

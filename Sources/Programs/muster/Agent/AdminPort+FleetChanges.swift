@@ -78,9 +78,10 @@ extension AdminPort {
                 case .maintenance: "it is in maintenance"
                 }
             changeHost(name, cell, asker, "host \(name): \(done)", status: 202) { .setHostDuty($0, duty) }
-        case .setHostPolicy(let name, let policy, let generation):
-            changeHost(name, cell, asker, "host \(name) is changed", status: 200) {
-                .setHostPolicy($0, policy, generation: generation)
+        case .setHostPolicy(let name, let policy, let generation, let isEnforced):
+            let rest = isEnforced ? ": what may not stay there is moved away; see `muster host show`" : " is changed"
+            changeHost(name, cell, asker, "host \(name)" + rest, status: 200) {
+                .setHostPolicy($0, policy, generation: generation, isEnforced: isEnforced)
             }
         case .careForHost(let name, let wish): careForHost(name, wish, cell, asker)
         case .removeHost(let name, let isForced):

@@ -224,7 +224,7 @@ extension AdminPort {
             }
         case .plan(.capacity(let wish)):
             guard let host = hostID(wish.host) else { return said(AdminResponse(AdminPort.noHost(wish.host)), done) }
-            question = .capacity(host, wish.policy)
+            question = .capacity(host, wish.policy, isEnforced: wish.isEnforced)
         case .plan(.remove(let name)):
             guard let host = hostID(name) else { return said(AdminResponse(AdminPort.noHost(name)), done) }
             question = .remove(host)

@@ -19,7 +19,8 @@ extension FleetRequest {
         switch self {
         case .setDuty(let name, .draining), .careForHost(let name, .drain): .drain(name)
         case .careForHost(let name, .resume(.all)): .returns(name)
-        case .setHostPolicy(let name, let policy, _): .capacity(CapacityWish(host: name, policy: policy))
+        case .setHostPolicy(let name, let policy, _, let isEnforced):
+            .capacity(CapacityWish(host: name, policy: policy, isEnforced: isEnforced))
         case .removeHost(let name, _): .remove(name)
         case .careForHost(let name, .declareDead): .declareDead(name)
         case .createVM(let creation): .create([creation], isAtomic: false)

@@ -181,8 +181,12 @@ extension FleetClient {
     func setHost() throws -> ExitCode {
         let name = word("HOST")
         let settable = ["label", "taint", "reserve-cpu", "reserve-memory", "overcommit-cpu", "overcommit-memory"]
-        guard settable.contains(where: line.has) else {
+        guard settable.contains(where: line.has) || line.has("enforce") else {
             throw FleetMistake("Nothing is said that would change; see `muster host set --help`.")
+        }
+        if line.has("wait") && !line.has("enforce") {
+            throw FleetMistake(
+                "--wait is for --enforce; without it nothing moves, and it is done when the command ends.")
         }
         let known = try get(["v1", "hosts", name])
         var policy = known["policy"]?.members ?? []
@@ -238,15 +242,57 @@ extension FleetClient {
         }
         if !overcommit.isEmpty { put("overcommit", .object(overcommit)) }
         if line.has("dry-run") {
-            let wish = [JSONMember("host", .string(name)), JSONMember("policy", .object(policy))]
-            return showPlan(try plan("capacity", .object(wish)))
+            return showPlan(try plan("capacity", capacityWish(name, policy)))
         }
         let generation = ifGeneration ?? known["generation"]?.integer.map(UInt64.init)
-        return show(
-            try ask(
-                RawRequest(
-                    .put, ["v1", "hosts", name, "policy"], query: planQuery, body: .object(policy),
-                    ifMatch: generation)))
+        let asked = try ask(
+            RawRequest(
+                .put, ["v1", "hosts", name, "policy"],
+                query: planQuery + (line.has("enforce") ? [("enforce", "1")] : []), body: .object(policy),
+                ifMatch: generation))
+        return line.has("wait") ? try watchEnforcement(on: name, policy) : show(asked)
+    }
+
+    private func capacityWish(_ host: String, _ policy: [JSONMember]) -> JSONValue {
+        .object(
+            [JSONMember("host", .string(host)), JSONMember("policy", .object(policy))]
+                + (line.has("enforce") ? [JSONMember("enforce", .bool(true))] : []))
+    }
+
+    /// Looks until what may not stay on a host has moved away, and names what stays.
+    private func watchEnforcement(on name: String, _ policy: [JSONMember]) throws -> ExitCode {
+        let limit = line.duration("wait-timeout") ?? .seconds(300)
+        let deadline = SystemClock.now + limit
+        var progress: Progress?
+        var most = 0
+        while true {
+            let isOver = try get(["v1", "hosts", name])["enforced"]?.bool != true
+            let plan = try plan("capacity", capacityWish(name, policy))
+            let moves = (plan["steps"]?.elements ?? []).filter { $0["from"]?.text == name }
+            let staying = plan["left"]?.elements ?? []
+            let moving = try get(["v1", "migrations"], [("filter", "from=\(name) and cause=capacity")])
+            let note = moving["items"]?.elements?.first.map { move in
+                "\(move["vm"]?.text ?? "") goes to \(move["to"]?.text ?? ""), "
+                    + "\((move["progressMillis"]?.integer ?? 0) / 10) %"
+            }
+            if progress == nil || moves.count > most {
+                most = max(most, moves.count)
+                progress = Progress(most, "moved off \(name)", isTerminal: Console.isTerminal)
+            }
+            if most > 0, let text = progress?.text(done: most - (isOver ? 0 : moves.count), note: note ?? "") {
+                Console.write(text, to: 2)
+            }
+            let isLate = SystemClock.now >= deadline
+            if isOver || isLate {
+                Console.write(progress?.leave ?? "", to: 2)
+                if isLate && !isOver { Console.complain("muster: \(Quantity.text(limit)) are over.") }
+                for vm in staying {
+                    Console.complain("muster: \(vm["vm"]?.text ?? "") is still on \(name): \(vm["text"]?.text ?? "")")
+                }
+                return isOver ? (staying.isEmpty ? .success : .failure) : .unavailable
+            }
+            usleep(500_000)
+        }
     }
 
     func createCell() throws -> ExitCode {
@@ -550,7 +596,8 @@ extension FleetClient {
                 }
                 text += name + String(repeating: " ", count: max(1, 16 - name.count))
                 text += "cpu " + bar("cpuMillis") + "  memory " + bar("memoryMiB")
-                text += "  \(host["vmCount"]?.integer ?? 0) VMs  \(host["state"]?.text ?? "")\n"
+                let count = host["vmCount"]?.integer ?? 0
+                text += "  \(count) \(count == 1 ? "VM" : "VMs")  \(host["state"]?.text ?? "")\n"
             }
             if line.has("watch"), isatty(1) == 1 { print("\u{1B}[H\u{1B}[2J") }
             print(text)
