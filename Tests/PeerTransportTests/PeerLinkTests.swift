@@ -48,9 +48,9 @@ import Testing
 
         // One that promises, and then says nothing, as a stopped process does; and one that promises nothing.
         let stopped = try RawPeer(loop, 3, to: a)
+        let since = SystemClock.now
         stopped.say(kind: 7, PeerSign(version: 1, withinMilliseconds: 60).serialized())
         let former = try RawPeer(loop, 4, to: a)
-        let since = SystemClock.now
         waits(loop) { !a.network.isHeard(NodeID(3)) }
         #expect(SystemClock.now - since >= .milliseconds(180))
         #expect(a.network.isLinked(NodeID(3)))

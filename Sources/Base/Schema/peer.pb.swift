@@ -790,6 +790,7 @@ public struct NodeRequest: WireMessage {
         case 8: "send_image"
         case 9: "remove_disks"
         case 10: "mark_domain"
+        case 11: "leaders"
         default: nil
         }
     }
@@ -818,6 +819,8 @@ public struct NodeRequest: WireMessage {
             writer.message(74, value)
         case .markDomain(let value):
             writer.message(82, value)
+        case .leaders(let value):
+            writer.message(90, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -874,6 +877,11 @@ public struct NodeRequest: WireMessage {
                 if case .markDomain(let known) = self.body { value = known }
                 try reader.message(&value)
                 self.body = .markDomain(value)
+            case 90:
+                var value = NodeRequest.Leaders()
+                if case .leaders(let known) = self.body { value = known }
+                try reader.message(&value)
+                self.body = .leaders(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -898,6 +906,8 @@ public struct NodeRequest: WireMessage {
         case removeDisks(NodeRequest.RemoveDisks)
         /// Of a host, by the node that an operator asked.
         case markDomain(NodeRequest.MarkDomain)
+        /// Of a node that has replicas of these groups.
+        case leaders(NodeRequest.Leaders)
     }
 
     /// What a host has in a storage domain's directory is that domain from now on.
@@ -947,6 +957,54 @@ public struct NodeRequest: WireMessage {
                     self.domain = try reader.string()
                 case 18:
                     self.by = try reader.string()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    /// Asks who leads these groups.
+    public struct Leaders: WireMessage {
+        public var groups: [UInt64] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            groups: [UInt64] = []
+        ) {
+            self.groups = groups
+        }
+
+        public static var messageName: String { "NodeRequest.Leaders" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "groups"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.groups.isEmpty {
+                writer.tag(10)
+                let mark = writer.begin()
+                for value in self.groups { writer.varint(value) }
+                writer.end(mark)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    let outer = try reader.enter()
+                    while reader.hasMore { self.groups.append(try reader.uint64()) }
+                    reader.leave(outer)
+                case 8:
+                    self.groups.append(try reader.uint64())
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -1444,6 +1502,8 @@ public struct NodeAnswer: WireMessage {
     public var secrets: [[UInt8]] = []
     /// Of SealingKey: 32 bytes.
     public var sealingKey: [UInt8] = []
+    /// Of Leaders: nodes, in the order of what was asked; 0 where none is known.
+    public var leaders: [UInt64] = []
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1457,7 +1517,8 @@ public struct NodeAnswer: WireMessage {
         body: [UInt8] = [],
         index: UInt64 = 0,
         secrets: [[UInt8]] = [],
-        sealingKey: [UInt8] = []
+        sealingKey: [UInt8] = [],
+        leaders: [UInt64] = []
     ) {
         self.version = version
         self.certificate = certificate
@@ -1468,6 +1529,7 @@ public struct NodeAnswer: WireMessage {
         self.index = index
         self.secrets = secrets
         self.sealingKey = sealingKey
+        self.leaders = leaders
     }
 
     public static var messageName: String { "NodeAnswer" }
@@ -1483,6 +1545,7 @@ public struct NodeAnswer: WireMessage {
         case 7: "index"
         case 8: "secrets"
         case 9: "sealing_key"
+        case 10: "leaders"
         default: nil
         }
     }
@@ -1524,6 +1587,12 @@ public struct NodeAnswer: WireMessage {
             writer.tag(74)
             writer.lengthDelimited(self.sealingKey)
         }
+        if !self.leaders.isEmpty {
+            writer.tag(82)
+            let mark = writer.begin()
+            for value in self.leaders { writer.varint(value) }
+            writer.end(mark)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -1549,6 +1618,12 @@ public struct NodeAnswer: WireMessage {
                 self.secrets.append(try reader.bytes())
             case 74:
                 self.sealingKey = try reader.bytes()
+            case 82:
+                let outer = try reader.enter()
+                while reader.hasMore { self.leaders.append(try reader.uint64()) }
+                reader.leave(outer)
+            case 80:
+                self.leaders.append(try reader.uint64())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

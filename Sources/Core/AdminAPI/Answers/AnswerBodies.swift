@@ -35,7 +35,7 @@ package struct SpaceInfo: Shaped {
         [
             Field("name", .string, "its name"), Field("group", .integer, "the number of its group"),
             Field("nodes", .strings, "the nodes that hold it"),
-            Field("leader", .string, "the node that leads it; empty while none does"),
+            Field("leader", .string, "the node that leads it; empty while none is known to"),
             Field("state", .string, "ready, creating, moving or deleting"),
         ])
 

@@ -111,7 +111,7 @@ package struct CellInfo: Shaped {
             Field("epoch", .integer, "of the map that it came with"),
             Field("hosts", .integer, "nodes that are assigned to it"),
             Field("nodes", .strings, "the nodes that hold its group"),
-            Field("leader", .string, "the node that leads it, where the node that was asked knows that"),
+            Field("leader", .string, "the node that leads it, where one that has it says so at once"),
             Field("state", .string, "ready, creating or moving"),
             Field(
                 "risks", .strings,

@@ -205,18 +205,18 @@ extension AdminPort {
 
     // MARK: Managing them
 
-    func info(_ cell: RootCell) -> CellInfo {
+    func info(_ cell: RootCell, _ leaders: [GroupID: NodeID] = [:]) -> CellInfo {
         let view = agent.view
         let placement = view.placement(cell.group)
         let placed = placement?.replicas.filter { !$0.isLeaving } ?? []
-        let leader = agent.engine.inspect(cell.group) { raft, _ in raft.leader } ?? nil
         let isReady = placed.count { $0.phase == .made } > placed.count / 2
         let isMoving = placement?.replicas.contains { $0.isLeaving } ?? false
         let hosts = view.nodes.count { $0.state != .removed && view.assignment(of: $0.id)?.cell == cell.group }
         return CellInfo(
             name: cell.name, group: cell.group.rawValue, region: cell.region,
             survives: cell.survives.map { "\($0)" } ?? "", epoch: cell.epoch, hosts: Int64(hosts),
-            nodes: placed.map { agent.name(of: $0.node) }, leader: leader.map { agent.name(of: $0.node) } ?? "",
+            nodes: placed.map { agent.name(of: $0.node) },
+            leader: (leaders[cell.group] ?? agent.leaderHere(cell.group)).map(agent.name) ?? "",
             state: isReady ? (isMoving ? "moving" : "ready") : "creating",
             risks: agent.risks(of: cell.group).map { "\($0.kind.name): \($0.text)" },
             plan: cell.plan.map { HostsPlanInfo($0, of: cell, view) })

@@ -21,11 +21,8 @@ extension AdminPort {
             request: call.idempotencyKey.map(AdminPort.requestID), ticket: ticket,
             status: Route.status[call.request.operation] ?? 200)
         switch call.request {
-        case .spaces: refresh(ticket) { [self] in AdminResponse(Listing(agent.view.spaces.map(info))) }
-        case .space(let name):
-            refresh(ticket) { [self] in
-                agent.view.space(name).map { AdminResponse(info($0)) } ?? AdminResponse(Problem.noSpace(name))
-            }
+        case .spaces: listSpaces(ticket)
+        case .space(let name): showSpace(name, ticket)
         case .createSpace(let wanted): create(wanted, asker)
         case .deleteSpace(let name, let isForced): deleteSpace(name, isForced: isForced, asker)
         case .moveSpace(let name, let move): self.move(name, move, asker)
@@ -55,11 +52,8 @@ extension AdminPort {
         case .demoteNode(let name): arrange(name, .never, asker, "node \(name) votes no more when another can")
         case .join(let wanted): join(wanted, ticket)
         case .assignHost(let name, let wanted): assignHost(name, to: wanted, asker)
-        case .cells: refresh(ticket) { [self] in AdminResponse(Listing(cells.map(info))) }
-        case .cell(let name):
-            refresh(ticket) { [self] in
-                agent.view.cell(name).map { AdminResponse(info($0)) } ?? AdminResponse(AdminPort.noCell(name))
-            }
+        case .cells: listCells(ticket)
+        case .cell(let name): showCell(name, ticket)
         case .createCell(let wanted): create(wanted, asker)
         case .retireCell(let name): retireCell(name, asker)
         case .planHosts(let name, let wish): planHosts(name, wish, asker)
@@ -284,15 +278,14 @@ extension AdminPort {
 
     // MARK: Spaces
 
-    private func info(_ space: RootSpace) -> SpaceInfo {
+    func info(_ space: RootSpace, _ leaders: [GroupID: NodeID] = [:]) -> SpaceInfo {
         let placement = agent.view.placement(space.group)
         let placed = placement?.replicas.filter { !$0.isLeaving } ?? []
-        let leader = agent.engine.inspect(space.group) { raft, _ in raft.leader }
         let isReady = placed.count { $0.phase == .made } > placed.count / 2
         let isMoving = placement?.replicas.contains { $0.isLeaving } ?? false
         return SpaceInfo(
             name: space.name, group: space.group.rawValue, nodes: placed.map { agent.name(of: $0.node) },
-            leader: (leader ?? nil).map { agent.name(of: $0.node) } ?? "",
+            leader: (leaders[space.group] ?? agent.leaderHere(space.group)).map(agent.name) ?? "",
             state: isReady ? (isMoving ? "moving" : "ready") : "creating")
     }
 

@@ -133,6 +133,7 @@ extension Agent: PeerNetworkDelegate {
                 return reply(request, refusal: "it is not here, or not for node \(request.node)")
             }
             network.answer(request, answer.serialized())
+        case .leaders(let wanted): network.answer(request, leadersAnswer(wanted).serialized())
         case .admin(let question): admin.handedOn(question) { [self] in network.answer(request, $0.serialized()) }
         case .authorityKey:
             // Only root voters hold it, and only they get it.

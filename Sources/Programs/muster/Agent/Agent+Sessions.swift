@@ -144,7 +144,8 @@ private enum SessionVerdict {
     }
 }
 
-private final class Later: TimerHandler {
+/// Does something when a timer fires.
+final class Later: TimerHandler {
     private let body: () -> Void
     init(_ body: @escaping () -> Void) { self.body = body }
     func timerFired(_ tag: Int) { body() }
