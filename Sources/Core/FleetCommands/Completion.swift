@@ -53,7 +53,11 @@ package enum Completion {
             function __\(program)_complete
                 set -l found (\(program) \(command) (commandline -opc)[2..] (commandline -ct) 2>/dev/null)
                 if test "$found" = \(files)
-                    __fish_complete_path (commandline -ct)
+                    # A path behind --name= is one of its own, and offered with that in front.
+                    set -l stem (string match -r -- '^--[^=]*=' (commandline -ct))
+                    for path in (__fish_complete_path (string replace -r -- '^--[^=]*=' '' (commandline -ct)))
+                        printf '%s%s\\n' "$stem" $path
+                    end
                 else if test (count $found) -gt 0
                     printf '%s\\n' $found
                 end
