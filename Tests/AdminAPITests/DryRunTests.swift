@@ -54,6 +54,18 @@ import Testing
         #expect(later.digest == labels.digest && later.index == 99)
     }
 
+    @Test func `what a change of a specification waits for is told from its members alone`() throws {
+        let old = try JSONParser.parse(
+            Array(#"{"cpuMillis":1000,"labels":{"a":"1"},"annotations":{"x":"1"}}"#.utf8)[...])
+        func needsRestart(_ new: String) throws -> Bool {
+            PlanChange.needsRestart(from: old, to: try JSONParser.parse(Array(new.utf8)[...]))
+        }
+        #expect(try needsRestart(#"{"cpuMillis":2000,"labels":{"a":"1"},"annotations":{"x":"1"}}"#))
+        #expect(try needsRestart(#"{"cpuMillis":1000,"memoryMiB":64,"labels":{"a":"1"},"annotations":{"x":"1"}}"#))
+        #expect(try needsRestart(#"{"cpuMillis":1000,"annotations":{"x":"1","qemu.machine":"q35"}}"#))
+        #expect(try !needsRestart(#"{"cpuMillis":1000,"labels":{"a":"2"},"priority":3,"annotations":{"x":"2"}}"#))
+    }
+
     @Test func `what stands still needs no restart, and a disk is one field`() {
         let plan = updated(vm(.stopped)) { vm in
             vm.spec.resources.cpuMillis = 1_000

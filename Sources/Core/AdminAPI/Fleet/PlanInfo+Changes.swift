@@ -127,6 +127,14 @@ package struct PlanChange: Shaped {
         return String(decoding: value.bytes, as: UTF8.self)
     }
 
+    /// Whether a VM that runs with the one specification has to be started anew for the other, both as JSON.
+    package static func needsRestart(from old: JSONValue, to new: JSONValue) -> Bool {
+        let names = (old.members ?? []).map(\.name) + (new.members ?? []).map(\.name)
+        return names.contains { name in
+            old[name] != new[name] && between(old[name], new[name], name, depth: 1).contains(where: \.waitsForStart)
+        }
+    }
+
     /// A machine that runs is not made another one by it.
     fileprivate var waitsForStart: Bool {
         let first = field.split(separator: ".").first.map { String($0) } ?? ""

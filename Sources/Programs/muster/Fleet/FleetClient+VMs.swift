@@ -154,11 +154,16 @@ extension FleetClient {
         let known = try vm(name)
         let spec = SpecOptions.merged(base?["spec"] ?? base ?? known["spec"] ?? .object([]), given)
         let generation = ifGeneration ?? known["generation"]?.integer.map(UInt64.init)
-        return showChange(
-            try ask(
-                RawRequest(
-                    .put, ["v1", "vms", name], query: tenantQuery + changeQuery,
-                    body: .object([JSONMember("spec", spec)]), ifMatch: generation)))
+        let answer = try ask(
+            RawRequest(
+                .put, ["v1", "vms", name], query: tenantQuery + changeQuery,
+                body: .object([JSONMember("spec", spec)]), ifMatch: generation))
+        let code = showChange(answer)
+        let runs = ["starting", "running", "paused", "unknown"].contains(known["phase"]?.text ?? "")
+        if !line.has("dry-run"), runs, PlanChange.needsRestart(from: known["spec"] ?? .object([]), to: spec) {
+            Console.complain("muster: it runs on as it is until its next start: `muster vm restart \(name)`")
+        }
+        return code
     }
 
     /// What --if-generation says.
