@@ -234,6 +234,11 @@ import Testing
         #expect(world.keeper.standingAdvice == advice.text)
         #expect(world.refused.isEmpty, "\(world.refused)")
         // Carried out by somebody, it is advice no more.
+        let first = try #require(advice.steps.first), target = try #require(first.to)
+        try world.apply(
+            .beginMigration(first.vm, from: first.epoch, to: target, cause: .asked, intent: .balanced), by: "operator")
+        try world.tick(1)
+        #expect(world.keeper.standingAdvice == "")
         try world.apply(.setSetting(.rebalance, 0))
         try world.tick(20)
         #expect(world.keeper.counts.advice == nil && world.keeper.standingAdvice == "")

@@ -33,6 +33,7 @@ extension CellKeeper {
         draining = []
         returns = ReturnWork()
         enforcement = EnforcementWork()
+        exceeded = []
         stuckSince = [:]
         victimPriorities = [:]
         slicesDue = slicesOfAll
@@ -97,6 +98,7 @@ extension CellKeeper {
         }
         followReturn(of: id, host, now)
         followEnforcement(of: id, host, now)
+        if host?.excess == nil { exceeded.remove(id) } else { exceeded.insert(id) }
         guard let host else {
             arrivedAt[id] = nil
             return removeHost(id)

@@ -143,7 +143,14 @@ extension CellKeeper {
     /// The moves that it proposes and does not make, in words; empty where there are none, nil while it has not looked.
     package var standingAdvice: String? {
         guard view[.rebalance] == 1 else { return "" }
-        return counts.advice.map { $0.steps.isEmpty ? "" : $0.text }
+        return counts.advice.map { advice in
+            // Where one of them was made meanwhile, or its VM went, the rest is looked for anew.
+            let isOld = advice.steps.contains { step in
+                guard let vm = view.vms[step.vm] else { return true }
+                return vm.migration != nil || vm.place?.epoch != step.epoch
+            }
+            return advice.steps.isEmpty || isOld ? "" : advice.text
+        }
     }
 
     /// Told once, and again when it is another one.

@@ -73,6 +73,9 @@ package struct CellKeeper: Sendable {
     var draining: Set<HostID> = []
     var returns = ReturnWork()
     var enforcement = EnforcementWork()
+    /// Hosts on which more is in use than they offer.
+    // hash order: counted only
+    var exceeded: Set<HostID> = []
     /// VMs that found no other host, and when in the order of events that was.
     // hash order: looked up only
     var stuckSince: [VMID: Int] = [:]
@@ -282,6 +285,7 @@ package struct CellKeeper: Sendable {
         counts.nominated = nominations.count
         counts.migrating = migrating.count
         counts.draining = draining.count
+        counts.exceeded = exceeded.count
         counts.crashed = crashed.count
         counts.underWay = ledger.underWay + pending.count
     }

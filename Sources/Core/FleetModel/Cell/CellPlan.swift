@@ -553,6 +553,8 @@ package struct CellKeeperCounts: Hashable, Sendable {
     package var nominated = 0
     package var migrating = 0
     package var draining = 0
+    /// Hosts on which more is in use than they offer.
+    package var exceeded = 0
     package var crashed = 0
     /// Commands whose outcome is not known yet.
     package var underWay = 0

@@ -70,6 +70,7 @@ extension Agent {
         gauge("crashed_vms", "Crashed VMs that wait to start again.", \.crashed)
         gauge("migrations", "Migrations under way.", \.migrating)
         gauge("draining_hosts", "Hosts that are being drained.", \.draining)
+        gauge("exceeded_hosts", "Hosts on which more is in use than they offer.", \.exceeded)
         gauge("commands_under_way", "Commands of the controller without an outcome yet.", \.underWay)
         func counter(_ name: String, _ help: String, _ value: (CellKeeperCounts) -> UInt64) {
             for cell in cells {
