@@ -138,3 +138,27 @@ import Testing
         #expect(drivers.wait(1, vm, .running, atMost: 5))
     }
 }
+
+/// The simulated driver's guests end when somebody says so.
+@Suite struct CrashOnRequestTests {
+    @Test func `a guest crashes once whenever it is told to anew, and not when it starts again`() {
+        let drivers = SimulatedDrivers()
+        func told(_ word: String?, _ generation: UInt64) -> CellVM {
+            var vm = drivers.vm { spec in if let word { spec.annotations.append(Named("sim.crash", word)) } }
+            vm.generation = generation
+            return vm
+        }
+        let vm = told(nil, 1)
+        drivers.order(0, .start(vm, epoch: 1, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        drivers.order(0, .update(told("now", 2), epoch: 1))
+        #expect(drivers.wait(0, vm, .crashed, atMost: 1))
+        #expect(drivers.last(0, vm)?.message == "crashed, as sim.crash asks for")
+        drivers.order(0, .start(told("now", 2), epoch: 2, isPaused: false))
+        #expect(drivers.wait(0, vm, .running))
+        drivers.order(0, .update(told("now", 3), epoch: 2))
+        #expect(!drivers.wait(0, vm, .crashed, atMost: 10), "that was said before")
+        drivers.order(0, .update(told("again", 4), epoch: 2))
+        #expect(drivers.wait(0, vm, .crashed, atMost: 1))
+    }
+}

@@ -18,6 +18,7 @@ package import NodePorts
 /// | `sim.boot-ms` | from start to running | 300 ms and 1 ms per 8 MiB, at most 5 s |
 /// | `sim.stop-ms` | what its guest takes to end when asked | 200 ms |
 /// | `sim.crash-after-ms` | it crashes after running so long | never |
+/// | `sim.crash` | a guest that runs crashes once whenever this is set to another value | never |
 /// | `sim.expects` | `KEY:CRC`: its guest was told this, by the CRC-32C of the annotation's bytes, or does not start | nothing |
 /// | `sim.start-fails` | it can't start, and this is why | it can |
 /// | `sim.dirty-mibps` | memory that its guest changes per second | a 64th of its memory |
@@ -166,6 +167,8 @@ package final class SimulatedHypervisor: Hypervisor {
             // A machine of another size needs a restart.
             change(vm.id, epoch) { guest in
                 guard guest.vm.spec.resources == vm.spec.resources else { return }
+                let wish = vm.spec.annotation("sim.crash")
+                if let wish, wish != guest.vm.spec.annotation("sim.crash") { guest.crashAt = now }
                 (guest.vm, guest.generation) = (vm, vm.generation)
             }
             sayState(vm.id, epoch)
@@ -363,7 +366,8 @@ package final class SimulatedHypervisor: Hypervisor {
 
     private func crash(_ vm: VMID, _ guest: Guest) {
         guests[vm] = nil
-        say(vm, guest.epoch, .crashed, message: "crashed, as sim.crash-after-ms asks for")
+        let asked = guest.vm.spec.annotation("sim.crash-after-ms") == nil ? "sim.crash" : "sim.crash-after-ms"
+        say(vm, guest.epoch, .crashed, message: "crashed, as \(asked) asks for")
     }
 
     // MARK: News
