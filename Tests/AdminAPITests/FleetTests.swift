@@ -167,6 +167,12 @@ private func hostName(_ host: HostID) -> String { "h\(host.rawValue)" }
         host.used = Resources(cpuMillis: 9_000)
         try holds(HostInfo(host))
         #expect(HostInfo(host).free.amount.cpuMillis == -1_000)
+        #expect(HostInfo(host).devices.map(\.usedMillis) == [0, 0])
+        host.devicesUsed = [500]
+        host.numaUsed = [NUMANode(cpuMillis: 1_000, memoryMiB: 128)]
+        #expect(HostInfo(host).devices.map(\.usedMillis) == [500, 0])
+        #expect(HostInfo(host).numaNodes.map(\.used) == host.numaUsed)
+        try holds(HostInfo(host))
         try holds(VMInfo(cellVM(), hostName: hostName))
         var moved = VMInfo(cellVM(), hostName: hostName)
         moved.origin = "h4"

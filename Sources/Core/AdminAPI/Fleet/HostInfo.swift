@@ -69,30 +69,62 @@ extension HostPolicy: Shaped {
     }
 }
 
-extension NUMANode: Shaped {
+/// A NUMA node of a host, and what VMs that ask for nodes have of it.
+package struct HostNUMANode: Hashable, Sendable, Shaped {
+    package var has: NUMANode
+    package var used: NUMANode
+    package init(_ has: NUMANode, used: NUMANode) {
+        self.has = has
+        self.used = used
+    }
     package static let shape = Shape(
         "NUMANode",
-        [Field("cpuMillis", .integer, "thousandths of a core"), Field("memoryMiB", .integer, "memory in MiB")])
-    package var members: [JSONMember] { [JSONMember("cpuMillis", cpuMillis), JSONMember("memoryMiB", memoryMiB)] }
+        [
+            Field("cpuMillis", .integer, "thousandths of a core"), Field("memoryMiB", .integer, "memory in MiB"),
+            Field("usedCPUMillis", .integer, isRequired: false, "what VMs that ask for nodes have of these"),
+            Field("usedMemoryMiB", .integer, isRequired: false, "what they have of the memory"),
+        ])
+    package var members: [JSONMember] {
+        [
+            JSONMember("cpuMillis", has.cpuMillis), JSONMember("memoryMiB", has.memoryMiB),
+            JSONMember("usedCPUMillis", used.cpuMillis), JSONMember("usedMemoryMiB", used.memoryMiB),
+        ]
+    }
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(cpuMillis: object.integer("cpuMillis"), memoryMiB: object.integer("memoryMiB"))
+        self.init(
+            NUMANode(cpuMillis: object.integer("cpuMillis"), memoryMiB: object.integer("memoryMiB")),
+            used: NUMANode(
+                cpuMillis: object.optionalInteger("usedCPUMillis") ?? 0,
+                memoryMiB: object.optionalInteger("usedMemoryMiB") ?? 0))
     }
 }
 
-extension NamedDevice: Shaped {
+/// A device of a host, and how much of it VMs have.
+package struct HostDevice: Hashable, Sendable, Shaped {
+    package var device: NamedDevice
+    package var usedMillis: Int64
+    package init(_ device: NamedDevice, usedMillis: Int64) {
+        self.device = device
+        self.usedMillis = usedMillis
+    }
     package static let shape = Shape(
         "Device",
         [
             Field("kind", .string, "the name of its kind"),
             Field("numaNode", .range(0, 255), isRequired: false, "the NUMA node that it hangs on"),
+            Field("usedMillis", .integer, isRequired: false, "thousandths of it that VMs have; 1000 is all of it"),
         ])
     package var members: [JSONMember] {
-        var members = [JSONMember("kind", kind)]
-        members.add("numaNode", numaNode.map(Int64.init))
+        var members = [JSONMember("kind", device.kind)]
+        members.add("numaNode", device.numaNode.map(Int64.init))
+        members.append(JSONMember("usedMillis", usedMillis))
         return members
     }
     package init(_ object: ShapedObject) throws(Problem) {
-        self.init(kind: object.text("kind"), numaNode: object.optionalInteger("numaNode").map { UInt8($0) })
+        self.init(
+            NamedDevice(
+                kind: object.text("kind"), numaNode: object.optionalInteger("numaNode").map { UInt8($0) }),
+            usedMillis: object.optionalInteger("usedMillis") ?? 0)
     }
 }
 
@@ -114,8 +146,8 @@ package struct HostInfo: Shaped {
     package var vmCount: UInt64
     package var labels: [Named]
     package var policy: HostPolicy
-    package var numaNodes: [NUMANode]
-    package var devices: [NamedDevice]
+    package var numaNodes: [HostNUMANode]
+    package var devices: [HostDevice]
     package var storageDomains: [String]
     /// Those of its settings that it does not reach, and why.
     package var storageProblems: [Named]
@@ -154,8 +186,13 @@ package struct HostInfo: Shaped {
         vmCount = host.vmCount
         labels = host.labels.sorted()
         policy = host.policy
-        numaNodes = host.about.numaNodes
-        devices = host.about.devices
+        numaNodes = host.about.numaNodes.enumerated().map { i, node in
+            HostNUMANode(
+                node, used: i < host.numaUsed.count ? host.numaUsed[i] : NUMANode(cpuMillis: 0, memoryMiB: 0))
+        }
+        devices = host.about.devices.enumerated().map { i, device in
+            HostDevice(device, usedMillis: i < host.devicesUsed.count ? Int64(host.devicesUsed[i]) : 0)
+        }
         storageDomains = host.about.storageDomains
         storageProblems = host.about.storageProblems
         networks = host.about.networks
@@ -189,8 +226,8 @@ package struct HostInfo: Shaped {
             Field("vmCount", .integer, "VMs that take something here"),
             Field("labels", .map, "the settings' and the operators'"),
             Field("policy", .object(HostPolicy.shape), "what operators say of it"),
-            Field("numaNodes", .objects(NUMANode.shape), "its NUMA nodes"),
-            Field("devices", .objects(NamedDevice.shape), "its devices"),
+            Field("numaNodes", .objects(HostNUMANode.shape), "its NUMA nodes"),
+            Field("devices", .objects(HostDevice.shape), "its devices"),
             Field("storageDomains", .strings, "shared disks that it can open"),
             Field(
                 "storageProblems", .map, isRequired: false,
