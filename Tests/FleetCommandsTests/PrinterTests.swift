@@ -131,6 +131,25 @@ import Testing
     }
 }
 
+@Suite struct RecordTimeTests {
+    @Test func `a record shows times as dates and how far off they are, and JSON has the number`() throws {
+        let record = try JSONParser.parse(
+            Array(#"{"since":1700000000,"created":1700000100,"expires":1700000160,"queued":0,"version":7}"#.utf8)[...])
+        let shown = Printer(.table, now: 1_700_000_040).record(record)
+        #expect(
+            shown == """
+                since:    2023-11-14T22:13:20Z, 40s ago
+                created:  2023-11-14T22:15:00Z, 0s ago
+                expires:  2023-11-14T22:16:00Z, in 2m
+                queued:   -
+                version:  7
+
+                """)
+        #expect(Printer(.json).record(record).contains(#""since":1700000000"#))
+        #expect(CalendarDate.text(unixSeconds: 951_782_400) == "2000-02-29T00:00:00Z")
+    }
+}
+
 @Suite struct CompletionTests {
     private let table = CommandTable(
         program: "muster", about: "", options: [Option("output", .choice(["table", "json"]), letter: "o", help: "")],

@@ -115,8 +115,9 @@ package struct Printer: Sendable {
         if seconds == 0 { return "-" }
         // A count that is called so.
         if seconds < 1_000_000_000 { return Column.plain(member.value) }
-        let isPast = seconds <= now
-        let span = Column.age(isPast ? now - seconds : seconds - now)
+        // What was is never to come, whatever the difference between two clocks.
+        let isPast = seconds <= now || !["awayUntil", "certificateExpires", "begins", "expires"].contains(member.name)
+        let span = Column.age(isPast ? max(0, now - seconds) : seconds - now)
         return CalendarDate.text(unixSeconds: seconds) + (isPast ? ", \(span) ago" : ", in \(span)")
     }
 
