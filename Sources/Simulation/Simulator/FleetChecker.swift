@@ -229,6 +229,7 @@ final class FleetChecker {
                 fleet.counts.movesBegun += 1
                 if migration.cause == .rebalance { fleet.counts.rebalanced += 1 }
                 if migration.cause == .return { fleet.counts.returned += 1 }
+                if migration.cause == .capacity { fleet.counts.enforced += 1 }
             }
             if migration.phase == .leaving && old?.migration?.phase != .leaving {
                 fleet.counts.movesCommitted += 1

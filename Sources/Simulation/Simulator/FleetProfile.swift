@@ -153,6 +153,8 @@ public struct FleetCounts: Sendable {
     public var rebalanced = 0
     /// Back to a host that a drain moved them off.
     public var returned = 0
+    /// Off a host that was changed, and that they may not be on any more.
+    public var enforced = 0
     /// VMs that went from one cell to another.
     public var cellsChanged = 0
     /// Regions whose nodes all crashed.
@@ -216,6 +218,7 @@ public struct FleetCounts: Sendable {
         a.movesCommitted += b.movesCommitted
         a.rebalanced += b.rebalanced
         a.returned += b.returned
+        a.enforced += b.enforced
         a.cellsChanged += b.cellsChanged
         a.cellsKept += b.cellsKept
         a.regionsLost += b.regionsLost

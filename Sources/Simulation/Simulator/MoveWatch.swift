@@ -68,7 +68,7 @@ struct MoveWatch {
         var isNew = false
         for id in after.vms.keys.sorted() {
             guard let migration = after.vms[id]?.migration,
-                migration.cause == .rebalance || migration.cause == .drain,
+                [.rebalance, .drain, .capacity].contains(migration.cause),
                 before.vms[id]?.migration?.target.epoch != migration.target.epoch
             else { continue }
             isNew = true
