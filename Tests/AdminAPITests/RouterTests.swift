@@ -85,6 +85,7 @@ let samples: [AdminRequest] =
         .planHosts("c", HostsPlanWish(.merge, into: "d", retires: true)), .planHosts("c", HostsPlanWish(.pause)),
         .regions, .region("north"), .declareRegion("north", isLost: true), .declareRegion("north", isLost: false),
         .planRegion("north", RegionPlanWish(.evacuate, returns: .all)), .planRegion("north", RegionPlanWish(.cancel)),
+        .setLatency("north", RegionLatencyWish(to: "Süd", micros: 20_000)),
         .join(
             JoinRequest(
                 secret: "x", name: "n", region: "r", zone: "z", rack: "k", address: "a:1", adminAddress: "a:2",

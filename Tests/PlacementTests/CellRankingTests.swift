@@ -62,6 +62,67 @@ import Testing
         #expect(CellRanking.order(wish(), [full, unheard, roomy]).map(\.number) == [2, 9, 1])
     }
 
+    /// North and south are 40 ms apart, south and east 10, and of west nobody knows anything.
+    private let latencies: RegionLatencies = {
+        var south = RegionLinks("south")
+        south.links = [RegionLinks.Link("east"), RegionLinks.Link("north")]
+        (south.links[0].micros, south.links[1].micros) = (10_000, 40_000)
+        return RegionLatencies([south])
+    }()
+
+    private func ordered(_ wish: CellWish, _ regions: [String], costs: [UInt64] = []) -> [String] {
+        let offers = regions.enumerated().map { i, region in
+            var known = report(UInt64(i + 1), free: Int64(10 + i))
+            if i < costs.count { known.cost = costs[i] }
+            return CellOffer(group: known.group, region: region, report: known)
+        }
+        return CellRanking.order(wish, offers, latencies).map { regions[Int($0.number) - 1] }
+    }
+
+    @Test func `near a region comes before emptiness and the own region, the shortest way first, an unknown one last`()
+    {
+        var near = wish()
+        (near.near, near.region) = (["south"], "west")
+        #expect(ordered(near, ["west", "north", "east", "south"]) == ["south", "east", "north", "west"])
+        // Near two: the longer of both ways counts, and of north and east to each other none is known.
+        near.near = ["south", "east"]
+        #expect(ordered(near, ["north", "south", "east"]) == ["east", "south", "north"])
+        // Room comes first.
+        let full = CellOffer(group: GroupID(.cell, number: 1), region: "south", report: report(1, free: 0, largest: 0))
+        let far = CellOffer(group: GroupID(.cell, number: 2), region: "north", report: report(2, free: 9))
+        near.near = ["south"]
+        #expect(CellRanking.order(near, [full, far], latencies).map(\.number) == [2, 1])
+    }
+
+    @Test func `a bound on the way rules out what is farther, and what nobody knows; without one nothing is`() {
+        var near = wish()
+        near.near = ["south"]
+        let regions = ["south", "east", "north", "west", ""]
+        #expect(regions.allSatisfy { !near.isTooFar($0, latencies) })
+        near.nearWithin = 10
+        #expect(regions.filter { near.isTooFar($0, latencies) } == ["north", "west", ""])
+        near.nearWithin = 9
+        #expect(!near.isTooFar("south", latencies) && near.isTooFar("east", latencies))
+    }
+
+    @Test func `VMs that are spread over regions go round them, the region of the best cell first`() {
+        let order = [(1, "a"), (2, "b"), (3, "a"), (4, "c")].map { (group: GroupID(.cell, number: $0.0), region: $0.1) }
+        func turns(_ isHard: Bool) -> [[UInt64]] { CellRanking.turns(order, isHard: isHard).map { $0.map(\.number) } }
+        #expect(turns(true) == [[1, 3], [2], [4]])
+        #expect(turns(false) == [[1, 3, 2, 4], [2, 1, 3, 4], [4, 1, 2, 3]])
+    }
+
+    @Test func `the cost tells apart what is as near, and comes first for what is to be cheap; nobody's comes last`() {
+        var cheap = wish()
+        #expect(ordered(cheap, ["a", "b", "c"], costs: [0, 7, 5]) == ["c", "b", "a"])
+        cheap.near = ["south"]
+        #expect(ordered(cheap, ["east", "south", "north"], costs: [3, 9, 1]) == ["south", "east", "north"])
+        cheap.choice = .cheap
+        #expect(
+            ordered(cheap, ["east", "south", "north", "west"], costs: [3, 9, 1]) == ["north", "east", "south", "west"])
+        #expect(ordered(cheap, ["east", "south"], costs: [3, 3]) == ["south", "east"])
+    }
+
     @Test func `a report is news when somebody would choose another way by it`() {
         let known = report(1, free: 20)
         #expect(!report(1, free: 20).isNews(to: known))

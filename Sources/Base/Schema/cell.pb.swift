@@ -296,6 +296,30 @@ public enum WireRegionLossRule: Hashable, Sendable {
     }
 }
 
+/// By what the cell of a new VM is chosen first.
+public enum WireCellChoice: Hashable, Sendable {
+    case near
+    case cheap
+    /// A value that a newer program knows; it is written back unchanged.
+    case unrecognized(Int32)
+
+    public init(rawValue: Int32) {
+        switch rawValue {
+        case 0: self = .near
+        case 1: self = .cheap
+        default: self = .unrecognized(rawValue)
+        }
+    }
+
+    public var rawValue: Int32 {
+        switch self {
+        case .near: 0
+        case .cheap: 1
+        case .unrecognized(let rawValue): rawValue
+        }
+    }
+}
+
 public enum WireMigrationPhase: Hashable, Sendable {
     case unspecified
     case copying
@@ -1755,6 +1779,11 @@ public struct WireVmDescription: WireMessage {
     public var tpm: WireVmDescription.Tpm? = nil
     /// How it is moved where nobody says; nothing for what the cell is set to. Feature level 3.
     public var moveIntent: WireMoveIntent = .unspecified
+    /// Regions to which its way is to be short, the longest round trip to any of them that it may have, in milliseconds (0: any
+    /// length), and what its cell is chosen by first. Feature level 3.
+    public var near: [String] = []
+    public var nearWithin: UInt32 = 0
+    public var cellChoice: WireCellChoice = .near
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -1785,7 +1814,10 @@ public struct WireVmDescription: WireMessage {
         returnsHome: Bool = false,
         regions: [String] = [],
         tpm: WireVmDescription.Tpm? = nil,
-        moveIntent: WireMoveIntent = .unspecified
+        moveIntent: WireMoveIntent = .unspecified,
+        near: [String] = [],
+        nearWithin: UInt32 = 0,
+        cellChoice: WireCellChoice = .near
     ) {
         self.resources = resources
         self.numa = numa
@@ -1813,6 +1845,9 @@ public struct WireVmDescription: WireMessage {
         self.regions = regions
         self.tpm = tpm
         self.moveIntent = moveIntent
+        self.near = near
+        self.nearWithin = nearWithin
+        self.cellChoice = cellChoice
     }
 
     public static var messageName: String { "VmDescription" }
@@ -1845,6 +1880,9 @@ public struct WireVmDescription: WireMessage {
         case 24: "regions"
         case 55: "tpm"
         case 86: "move_intent"
+        case 103: "near"
+        case 104: "near_within"
+        case 105: "cell_choice"
         default: nil
         }
     }
@@ -1944,6 +1982,18 @@ public struct WireVmDescription: WireMessage {
             writer.tag(688)
             writer.signed(Int64(self.moveIntent.rawValue))
         }
+        for value in self.near {
+            writer.tag(826)
+            writer.lengthDelimited(value)
+        }
+        if self.nearWithin != 0 {
+            writer.tag(832)
+            writer.varint(UInt64(self.nearWithin))
+        }
+        if self.cellChoice.rawValue != 0 {
+            writer.tag(840)
+            writer.signed(Int64(self.cellChoice.rawValue))
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -2007,6 +2057,12 @@ public struct WireVmDescription: WireMessage {
                 self.tpm = value
             case 688:
                 self.moveIntent = WireMoveIntent(rawValue: try reader.int32())
+            case 826:
+                self.near.append(try reader.string())
+            case 832:
+                self.nearWithin = try reader.uint32()
+            case 840:
+                self.cellChoice = WireCellChoice(rawValue: try reader.int32())
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }

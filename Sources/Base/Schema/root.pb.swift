@@ -469,6 +469,8 @@ public enum WireRootTable: Hashable, Sendable {
     case images
     /// By revision, 8 bytes. Not followed.
     case events
+    /// By region. Feature level 3.
+    case latencies
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -490,6 +492,7 @@ public enum WireRootTable: Hashable, Sendable {
         case 13: self = .cellReports
         case 14: self = .images
         case 15: self = .events
+        case 16: self = .latencies
         default: self = .unrecognized(rawValue)
         }
     }
@@ -512,6 +515,7 @@ public enum WireRootTable: Hashable, Sendable {
         case .cellReports: 13
         case .images: 14
         case .events: 15
+        case .latencies: 16
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -3091,6 +3095,8 @@ public struct WireCellReport: WireMessage {
     public var rooms: [WireCellAmounts] = []
     /// The setting beyond which it is split; 0 for none. Feature level 3.
     public var splitAbove: UInt64 = 0
+    /// The setting that says what a VM costs there beside other cells; 0 where nobody said. Feature level 3.
+    public var cost: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3108,7 +3114,8 @@ public struct WireCellReport: WireMessage {
         advice: String = "",
         risks: [WireCellRisk] = [],
         rooms: [WireCellAmounts] = [],
-        splitAbove: UInt64 = 0
+        splitAbove: UInt64 = 0,
+        cost: UInt64 = 0
     ) {
         self.group = group
         self.hosts = hosts
@@ -3123,6 +3130,7 @@ public struct WireCellReport: WireMessage {
         self.risks = risks
         self.rooms = rooms
         self.splitAbove = splitAbove
+        self.cost = cost
     }
 
     public static var messageName: String { "CellReport" }
@@ -3142,6 +3150,7 @@ public struct WireCellReport: WireMessage {
         case 50: "advice"
         case 60: "rooms"
         case 80: "split_above"
+        case 84: "cost"
         default: nil
         }
     }
@@ -3194,6 +3203,10 @@ public struct WireCellReport: WireMessage {
             writer.tag(640)
             writer.varint(self.splitAbove)
         }
+        if self.cost != 0 {
+            writer.tag(672)
+            writer.varint(self.cost)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3233,7 +3246,145 @@ public struct WireCellReport: WireMessage {
                 self.rooms.append(try reader.message(WireCellAmounts.self))
             case 640:
                 self.splitAbove = try reader.uint64()
+            case 672:
+                self.cost = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// Round trips from one region to others. Feature level 3.
+public struct WireRegionLatencies: WireMessage {
+    public var region: String = ""
+    /// Ascending by region.
+    public var links: [WireRegionLatencies.Link] = []
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        region: String = "",
+        links: [WireRegionLatencies.Link] = []
+    ) {
+        self.region = region
+        self.links = links
+    }
+
+    public static var messageName: String { "RegionLatencies" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "region"
+        case 2: "links"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if !self.region.isEmpty {
+            writer.tag(10)
+            writer.lengthDelimited(self.region)
+        }
+        for value in self.links {
+            writer.message(18, value)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 10:
+                self.region = try reader.string()
+            case 18:
+                self.links.append(try reader.message(WireRegionLatencies.Link.self))
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+
+    public struct Link: WireMessage {
+        public var region: String = ""
+        /// 0 for none that was measured.
+        public var micros: UInt64 = 0
+        /// Who measured it, and when that was last told.
+        public var node: UInt64 = 0
+        public var at: UInt64 = 0
+        /// What an operator set; 0 for nothing.
+        public var setMicros: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            region: String = "",
+            micros: UInt64 = 0,
+            node: UInt64 = 0,
+            at: UInt64 = 0,
+            setMicros: UInt64 = 0
+        ) {
+            self.region = region
+            self.micros = micros
+            self.node = node
+            self.at = at
+            self.setMicros = setMicros
+        }
+
+        public static var messageName: String { "RegionLatencies.Link" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "region"
+            case 2: "micros"
+            case 3: "node"
+            case 4: "at"
+            case 5: "set_micros"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.region.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.region)
+            }
+            if self.micros != 0 {
+                writer.tag(16)
+                writer.varint(self.micros)
+            }
+            if self.node != 0 {
+                writer.tag(24)
+                writer.varint(self.node)
+            }
+            if self.at != 0 {
+                writer.tag(32)
+                writer.varint(self.at)
+            }
+            if self.setMicros != 0 {
+                writer.tag(40)
+                writer.varint(self.setMicros)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.region = try reader.string()
+                case 16:
+                    self.micros = try reader.uint64()
+                case 24:
+                    self.node = try reader.uint64()
+                case 32:
+                    self.at = try reader.uint64()
+                case 40:
+                    self.setMicros = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }
@@ -4001,6 +4152,8 @@ public struct WireRootCommand: WireMessage {
         case 81: "plan_hosts"
         case 82: "note_hosts"
         case 83: "delete_space_of"
+        case 84: "report_latencies"
+        case 85: "set_latency"
         default: nil
         }
     }
@@ -4118,6 +4271,10 @@ public struct WireRootCommand: WireMessage {
             writer.message(658, value)
         case .deleteSpaceOf(let value):
             writer.message(666, value)
+        case .reportLatencies(let value):
+            writer.message(674, value)
+        case .setLatency(let value):
+            writer.message(682, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -4330,6 +4487,16 @@ public struct WireRootCommand: WireMessage {
                 if case .deleteSpaceOf(let known) = self.operation { value = known }
                 try reader.message(&value)
                 self.operation = .deleteSpaceOf(value)
+            case 674:
+                var value = WireRootCommand.ReportLatencies()
+                if case .reportLatencies(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .reportLatencies(value)
+            case 682:
+                var value = WireRootCommand.SetLatency()
+                if case .setLatency(let known) = self.operation { value = known }
+                try reader.message(&value)
+                self.operation = .setLatency(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -4384,6 +4551,8 @@ public struct WireRootCommand: WireMessage {
         case noteHosts(WireRootCommand.NoteHosts)
         /// From level 3 on.
         case deleteSpaceOf(WireRootCommand.DeleteSpaceOf)
+        case reportLatencies(WireRootCommand.ReportLatencies)
+        case setLatency(WireRootCommand.SetLatency)
     }
 
     public enum MoveStep: Hashable, Sendable {
@@ -4414,6 +4583,171 @@ public struct WireRootCommand: WireMessage {
             case .finish: 2
             case .cancel: 3
             case .unrecognized(let rawValue): rawValue
+            }
+        }
+    }
+
+    /// What a node measured from its region to others.
+    public struct ReportLatencies: WireMessage {
+        public var node: UInt64 = 0
+        /// Ascending by region.
+        public var roundTrips: [WireRootCommand.ReportLatencies.RoundTrip] = []
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            node: UInt64 = 0,
+            roundTrips: [WireRootCommand.ReportLatencies.RoundTrip] = []
+        ) {
+            self.node = node
+            self.roundTrips = roundTrips
+        }
+
+        public static var messageName: String { "RootCommand.ReportLatencies" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "node"
+            case 2: "round_trips"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.node != 0 {
+                writer.tag(8)
+                writer.varint(self.node)
+            }
+            for value in self.roundTrips {
+                writer.message(18, value)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.node = try reader.uint64()
+                case 18:
+                    self.roundTrips.append(try reader.message(WireRootCommand.ReportLatencies.RoundTrip.self))
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+
+        public struct RoundTrip: WireMessage {
+            public var region: String = ""
+            public var micros: UInt64 = 0
+            public var unknownFields: [UInt8] = []
+
+            public init() {}
+
+            public init(
+                region: String = "",
+                micros: UInt64 = 0
+            ) {
+                self.region = region
+                self.micros = micros
+            }
+
+            public static var messageName: String { "RootCommand.ReportLatencies.RoundTrip" }
+
+            public static func fieldName(_ number: UInt32) -> String? {
+                switch number {
+                case 1: "region"
+                case 2: "micros"
+                default: nil
+                }
+            }
+
+            public func encode(into writer: inout ByteWriter) {
+                if !self.region.isEmpty {
+                    writer.tag(10)
+                    writer.lengthDelimited(self.region)
+                }
+                if self.micros != 0 {
+                    writer.tag(16)
+                    writer.varint(self.micros)
+                }
+                if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+            }
+
+            public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+                while true {
+                    switch try reader.nextTag() {
+                    case 0: return
+                    case 10:
+                        self.region = try reader.string()
+                    case 16:
+                        self.micros = try reader.uint64()
+                    default: try reader.keepUnknown(in: &self.unknownFields)
+                    }
+                }
+            }
+        }
+    }
+
+    /// The round trip between two regions, whatever is measured; 0: what is measured.
+    public struct SetLatency: WireMessage {
+        public var region: String = ""
+        public var other: String = ""
+        public var micros: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            region: String = "",
+            other: String = "",
+            micros: UInt64 = 0
+        ) {
+            self.region = region
+            self.other = other
+            self.micros = micros
+        }
+
+        public static var messageName: String { "RootCommand.SetLatency" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "region"
+            case 2: "other"
+            case 3: "micros"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if !self.region.isEmpty {
+                writer.tag(10)
+                writer.lengthDelimited(self.region)
+            }
+            if !self.other.isEmpty {
+                writer.tag(18)
+                writer.lengthDelimited(self.other)
+            }
+            if self.micros != 0 {
+                writer.tag(24)
+                writer.varint(self.micros)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 10:
+                    self.region = try reader.string()
+                case 18:
+                    self.other = try reader.string()
+                case 24:
+                    self.micros = try reader.uint64()
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
             }
         }
     }

@@ -24,11 +24,16 @@ package struct RegionFacts: Hashable, Sendable {
     package var region: String
     package var regions: [RegionStanding]
     package var cells: [Cell]
-    package init(own: UInt64 = 0, region: String = "", regions: [RegionStanding] = [], cells: [Cell] = []) {
+    package var latencies: RegionLatencies
+    package init(
+        own: UInt64 = 0, region: String = "", regions: [RegionStanding] = [], cells: [Cell] = [],
+        latencies: RegionLatencies = RegionLatencies()
+    ) {
         self.own = own
         self.region = region
         self.regions = regions
         self.cells = cells
+        self.latencies = latencies
     }
 }
 
@@ -257,16 +262,17 @@ extension CellKeeper {
             && vm.gang == 0 && vm.place == nil
     }
 
-    /// Cells that it may go to, by region and zone alone.
+    /// Cells that it may go to, by where they are alone.
     func allowed(_ vm: CellVM) -> [RegionFacts.Cell] {
-        regions.facts.cells.filter { cell in
+        let wish = CellWish(vm.spec)
+        return regions.facts.cells.filter { cell in
             if cell.number == regions.facts.own || cell.region == regions.facts.region { return false }
             let isClosed = regions.facts.regions.contains {
                 ($0.isLost || $0.isEvacuated) && $0.name == cell.region
             }
             if isClosed { return false }
             if !vm.spec.regions.isEmpty && !vm.spec.regions.contains(cell.region) { return false }
-            return true
+            return !wish.isTooFar(cell.region, regions.facts.latencies)
         }
     }
 
@@ -282,14 +288,13 @@ extension CellKeeper {
             regions.tries[vm.id]?.refusedBy = []
             open = fitting
         }
-        let wish = CellWish(demand: vm.spec.demand, zones: vm.spec.zones)
         let order = CellRanking.order(
-            wish,
+            CellWish(vm.spec),
             open.map { cell in
                 var report = cell.report
                 report?.free -= wave.taken[cell.number] ?? .zero
                 return CellOffer(group: GroupID(.cell, number: cell.number), region: cell.region, report: report)
-            })
+            }, regions.facts.latencies)
         return order.first.flatMap { best in open.first { $0.number == best.number } }
     }
 

@@ -75,6 +75,11 @@ package enum FleetColumns {
         Column("PLAN", "plan.direction"), Column("PLAN IS", "plan.state"),
         Column("EPOCH", "epoch", .integer, isWide: true), Column("BY", "by", isWide: true),
     ]
+    package static let latencies = [
+        Column("FROM", "from"), Column("TO", "region"), Column("MICROS", "micros", .integer),
+        Column("SET", "setMicros", .integer), Column("MEASURED", "measuredMicros", .integer), Column("BY", "by"),
+        Column("AGE", "at", .age),
+    ]
     package static let plannedCells = [
         Column("CELL", "cell"), Column("VMS", "vms", .integer), Column("WITHOUT PLACE", "waitedBefore", .integer),
         Column("MOVED", "moved", .integer), Column("MOVING", "moving", .integer), Column("AWAY", "away", .integer),

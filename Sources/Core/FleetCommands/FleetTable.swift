@@ -95,6 +95,15 @@ package enum FleetTable {
             help: "when its region is back: stay where it went, or return (default stay)"),
         Option("region", .text("REGION"), isRepeated: true, help: "a region that it may go to then (default: any)"),
         Option(
+            "near", .text("REGION"), isRepeated: true,
+            help: "a region to which its way is to be short (`muster region latency`)"),
+        Option(
+            "near-within", .duration(.zero...Nanoseconds.seconds(60)),
+            help: "the longest round trip to any of these that it may have, such as 20ms; 0s: of any length"),
+        Option(
+            "cell-choice", .choice(["near", "cheap"]),
+            help: "what its cell is chosen by first, of those with room: its way, or its cost (default near)"),
+        Option(
             "move-intent", .choice(["gentle", "balanced", "now", "none"]),
             help: "what a live migration may cost (default none: as its cell is set)"),
         Option("label", .text("KEY=VALUE"), letter: "l", isRepeated: true, help: "for filters; KEY- takes one away"),
@@ -121,6 +130,9 @@ package enum FleetTable {
                     "file", .text("FILE"),
                     help: "a JSON object as `vm show -o json` prints it, or a list of them; - is standard input"),
                 Option("stopped", help: "don't start it"),
+                Option(
+                    "over-regions", .choice(["soft", "hard"]),
+                    help: "several go to cells of different regions; hard: wait where theirs has no room"),
                 together, dryRun, plan,
             ] + wait,
             examples: [
@@ -613,6 +625,10 @@ package enum FleetTable {
                 `muster cell merge --retire`: into one that survives the same, takes part in no plan and is at most half full by its
                 splitAbove then. It counts what splitAbove counts, and is at most a quarter of it. The first cell, the one that keeps
                 its region's names and an empty one stay, and so does one that a plan made or changed within the last hour.
+
+                cost is what a VM costs here beside other cells, in whatever unit; 0: nobody said. VMs with --cell-choice cheap go
+                to the cheapest cell with room, others to the cheaper of two that are as near; a cell of which nobody said
+                comes last.
                 """,
             arguments: [Argument("SETTING", help: "from `muster cell show`"), Argument("VALUE", help: "its value")],
             options: [cell, dryRun, plan],
@@ -763,6 +779,23 @@ package enum FleetTable {
                 unless somebody has declared it lost since.
                 """,
             arguments: [region]),
+        Command(
+            "region latency", summary: "list the round trips between regions",
+            details: """
+                VMs that are to be near a region (`muster vm create --near`) go first to cells of regions with a short way to it. Two nodes
+                of each region measure the ways to all others, by the beats of their groups or by a few sent for that, and tell the
+                cluster what is new. A way that nobody knows ranks last, and is too long for a VM with --near-within.
+                """,
+            arguments: [Argument("REGION", isOptional: true, help: "from this region alone")],
+            examples: [.init("muster region latency north", "how far it is from there to the others")]),
+        Command(
+            "region set-latency", summary: "set the round trip between two regions",
+            details: "It counts whatever is measured, until you say measured.",
+            arguments: [
+                region, Argument("OTHER", help: "another one"),
+                Argument("TIME", help: "their round trip, such as 20ms; or measured"),
+            ],
+            examples: [.init("muster region set-latency north south 20ms", "from now on that is their round trip")]),
     ]
 
     private static let happened = [

@@ -1,4 +1,5 @@
 package import AdminAPI
+internal import ClusterBase
 package import CommandSyntax
 
 /// A mistake in the words of a command line, as a sentence that says what to do.
@@ -79,6 +80,11 @@ package enum SpecOptions {
         add("regionReturn", line.text("region-return").map { .string($0) })
         add("moveIntent", line.text("move-intent").map { $0 == none ? .null : .string($0) })
         add("regions", try each("region") { (text) throws(FleetMistake) in .string(text) })
+        add("near", try each("near") { (text) throws(FleetMistake) in .string(text) })
+        if let most = line.duration("near-within") {
+            add("nearWithinMillis", most == .zero ? .null : .integer(max(1, most.milliseconds)))
+        }
+        add("cellChoice", line.text("cell-choice").map { .string($0) })
         add("labels", try changes(line.texts("label"), "--label"))
         add("annotations", try changes(line.texts("annotation"), "--annotation"))
         return members

@@ -284,6 +284,7 @@ final class PeerConnection: SecureConnectionDelegate, TimerHandler {
         saidAt = network.loop.now
         network.counters.framesSent += 1
         network.counters.bytesSent += UInt64(count + FrameCoder.headerBytes)
+        network.count(count + FrameCoder.headerBytes, to: node)
         if isCompressed { network.counters.framesCompressed += 1 }
         return count
     }

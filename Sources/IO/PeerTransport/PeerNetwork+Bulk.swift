@@ -131,6 +131,7 @@ extension PeerNetwork {
                 bucket.take(count)
                 budget -= count
                 counters.streamBytesSent += UInt64(count)
+                self.count(count, to: stream.node)
                 if count > 0 { isIdle = false }
             }
         }

@@ -137,6 +137,20 @@ package final class PeerNetwork {
     /// Peers whose program does not know this feature level are refused from now on.
     package var featureLevelNeeded: UInt32 = 0
 
+    func count(_ bytes: Int, to node: NodeID?) {
+        if let node, let peer = known(node) { peer.bytesSent += UInt64(bytes) }
+    }
+
+    /// Bytes sent to each node since this was last called: frames as they leave, packed where that is worth it, pieces of snapshots
+    /// and streams.
+    package func takeSent() -> [(node: NodeID, bytes: UInt64)] {
+        peers.compactMap { peer in
+            if peer.bytesSent == 0 { return nil }
+            defer { peer.bytesSent = 0 }
+            return (peer.node, peer.bytesSent)
+        }
+    }
+
     /// Judges by something else from now on, and what stands at once: a removed node's connections end in this turn.
     package func setJudge(_ judge: @escaping (NodeID, Certificate) -> Judgement) {
         self.judge = judge

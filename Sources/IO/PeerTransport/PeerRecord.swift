@@ -82,6 +82,9 @@ final class PeerRecord: TimerHandler {
     /// Why the last attempt failed.
     var failure: String?
 
+    /// Since somebody asked last.
+    var bytesSent: UInt64 = 0
+
     // Bulk, see PeerNetwork+Bulk.swift.
     var bulkOut: PeerConnection?
     var bulkIn: PeerConnection?

@@ -26,7 +26,7 @@ extension NodeEngine {
         }
         return RegionFacts(
             own: group.number, region: view.cell(group)?.region ?? "", regions: view.cluster?.regions ?? [],
-            cells: cells)
+            cells: cells, latencies: view.latencies)
     }
 
     /// What the loss of a region is rehearsed with, on whatever thread: a copy of the cell's keeper, and what this node knows of

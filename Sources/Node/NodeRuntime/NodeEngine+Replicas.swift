@@ -143,6 +143,7 @@ extension NodeEngine {
         }
         visitors.removeAll { $0.until <= now }
         for visitor in visitors { wanted.append(visitor.node) }
+        wanted += steward.latencies.measured(now)
         wanted.sort()
         for other in tracked where !wanted.contains(other) { liveness.untrack(other) }
         for other in wanted where !tracked.contains(other) { _ = liveness.track(other, now: now) }
@@ -151,6 +152,7 @@ extension NodeEngine {
 
     /// A leader beats for a new replica before that replica knows of any member; it must hear something back.
     func welcome(_ other: NodeID, _ now: Instant) {
+        if steward.latencies.isAnswer(from: other, now) { return }
         let until = now + .seconds(10)
         if let i = visitors.firstIndex(where: { $0.node == other }) {
             visitors[i].until = until
@@ -424,7 +426,7 @@ extension NodeEngine {
     func reviewSuspicion(_ now: Instant) {
         guard now >= suspicionReviewAt else { return }
         suspicionReviewAt = now + .milliseconds(250)
-        if visitors.contains(where: { $0.until <= now }) { trackPeers(now) }
+        if visitors.contains(where: { $0.until <= now }) || steward.latencies.isOver(now) { trackPeers(now) }
         cutOwedLogs(now)
         let isNews = reviewPeers()
         // A thousand idle groups cost nothing: what was looked at stays as it is until the group or a peer changes.

@@ -43,6 +43,7 @@ extension NodeEngine {
             tendReplicas(now)
             tendRoles(now)
             tendGroups(now)
+            tendLatencies(now)
         }
     }
 

@@ -85,6 +85,9 @@ package struct NodeSettings: Sendable {
 
     /// Between reports of a cell's room to the root.
     package var cellReportInterval = Nanoseconds.seconds(2)
+    /// Between two looks at the round trips to other regions: while some are not known, and when all are.
+    package var latencyInterval = Nanoseconds.seconds(10)
+    package var latencyIdleInterval = Nanoseconds.seconds(600)
     /// Between looks of a cell's controller at its balance.
     package var rebalanceInterval = Nanoseconds.seconds(60)
     /// Between looks at what a loss would cost a cell; there is none while nothing at all happens at the node.

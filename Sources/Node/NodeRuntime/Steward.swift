@@ -43,6 +43,7 @@ struct Steward {
     var leadsRootSince: Instant?
     var timeNotedAt: Instant
     var rolesSettled: RoleKeeper.Settled?
+    var latencies = LatencyWork()
 
     init(now: Instant) {
         followAt = now

@@ -17,10 +17,13 @@ package struct RegionInfo: Shaped {
     package var wait: [String]
     /// The last; nil where nothing ever was planned.
     package var plan: RegionPlanInfo?
+    /// Of the ways to other regions, those of which something is known.
+    package var latencies: [RegionLatencyInfo]
 
     package init(
         name: String, state: String, epoch: UInt64, since: Int64, by: String, nodes: Int64, reached: Int64,
-        goOn: [String], wait: [String], plan: RegionPlanInfo? = nil
+        goOn: [String], wait: [String], plan: RegionPlanInfo? = nil,
+        latencies: [RegionLatencyInfo] = []
     ) {
         self.name = name
         self.state = state
@@ -32,6 +35,7 @@ package struct RegionInfo: Shaped {
         self.goOn = goOn
         self.wait = wait
         self.plan = plan
+        self.latencies = latencies
     }
 
     package static let shape = Shape(
@@ -48,6 +52,9 @@ package struct RegionInfo: Shaped {
             Field("goOn", .strings, "cells with hosts or voters there whose group goes on without it"),
             Field("wait", .strings, "cells whose group has no majority without it: their VMs wait for it"),
             Field("plan", .object(RegionPlanInfo.shape), isRequired: false, "the last that was planned for it"),
+            Field(
+                "latencies", .objects(RegionLatencyInfo.shape), isRequired: false,
+                "round trips to other regions, as far as they are known"),
         ])
 
     package var members: [JSONMember] {
@@ -58,6 +65,7 @@ package struct RegionInfo: Shaped {
             JSONMember("wait", wait),
         ]
         if let plan { members.append(JSONMember("plan", .object(plan.members))) }
+        members.add("latencies", objects: latencies)
         return members
     }
 
@@ -66,6 +74,6 @@ package struct RegionInfo: Shaped {
             name: object.text("name"), state: object.text("state"), epoch: object.unsigned("epoch"),
             since: object.integer("since"), by: object.text("by"), nodes: object.integer("nodes"),
             reached: object.integer("reached"), goOn: object.strings("goOn"), wait: object.strings("wait"),
-            plan: try object.object("plan"))
+            plan: try object.object("plan"), latencies: try object.objects("latencies"))
     }
 }

@@ -465,6 +465,10 @@ package struct CellSettingsBody: Shaped {
             .mergeBelow,
             "with fewer hosts or VMs it is merged into another cell of its region and retired: off, or such as hosts:4 or vms:1000"
         ),
+        (
+            .cost,
+            "what a VM costs there beside other cells, in whatever unit; 0: nobody said, and VMs that are to be cheap go elsewhere first"
+        ),
     ]
 
     package static let shape = Shape(

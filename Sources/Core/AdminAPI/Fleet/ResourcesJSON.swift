@@ -96,6 +96,7 @@ package enum FleetWords {
         ("always", .always), ("on-failure", .onFailure), ("never", .never),
     ])
     static let isolation = Words<VMDescription.Isolation>([("stop", .stop), ("keep", .keep)])
+    static let cellChoice = Words<VMDescription.CellChoice>([("near", .near), ("cheap", .cheap)])
     static let regionLoss = Words<VMDescription.RegionLoss>([
         ("home-only", .homeOnly), ("may-move", .mayMove), ("must-move", .mustMove),
     ])

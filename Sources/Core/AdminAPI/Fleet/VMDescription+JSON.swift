@@ -207,6 +207,16 @@ extension VMDescription: Shaped {
                 "when its region is back: stay where it went, or return; stay"),
             Field("regions", .strings, isRequired: false, "regions that it may go to then; all when empty"),
             Field(
+                "near", .strings, isRequired: false,
+                "regions to which its way is to be short: of cells with room that comes first from where the longest round trip to any of "
+                    + "these is the shortest"),
+            Field(
+                "nearWithinMillis", .range(1, Int64(CellLimits.nearWithinMax)), isRequired: false,
+                "the longest round trip to any of them that it may have; a cell of which that is not known is too far"),
+            Field(
+                "cellChoice", .choice(FleetWords.cellChoice.all), isRequired: false,
+                "what its cell is chosen by first, of those with room: near, or cheap by their cost; near"),
+            Field(
                 "moveIntent", .choice(FleetWords.intent.all), isRequired: false,
                 "what a live migration may cost: gentle never slows the guest down and leaves others most of the bandwidth, or fails; "
                     + "balanced slows it down after a while; now at once, with a longer stop; as the cell is set"),
@@ -248,6 +258,9 @@ extension VMDescription: Shaped {
         if regionLoss != .homeOnly { members.append(JSONMember("regionLoss", FleetWords.regionLoss[regionLoss])) }
         if returnsHome { members.append(JSONMember("regionReturn", FleetWords.regionReturn[true])) }
         members.add("regions", regions)
+        members.add("near", near)
+        if nearWithin > 0 { members.append(JSONMember("nearWithinMillis", Int64(nearWithin))) }
+        if cellChoice != .near { members.append(JSONMember("cellChoice", FleetWords.cellChoice[cellChoice])) }
         if let moveIntent { members.append(JSONMember("moveIntent", FleetWords.intent[moveIntent])) }
         if !labels.isEmpty { members.append(JSONMember("labels", pairs: labels)) }
         if !annotations.isEmpty {
@@ -301,6 +314,9 @@ extension VMDescription: Shaped {
             returnsHome = found
         }
         regions = object.strings("regions")
+        near = object.strings("near")
+        nearWithin = UInt32(clamping: object.optionalInteger("nearWithinMillis") ?? 0)
+        if let word = object.optionalText("cellChoice"), let found = FleetWords.cellChoice[word] { cellChoice = found }
         moveIntent = object.optionalText("moveIntent").flatMap { FleetWords.intent[$0] }
         labels = object.pairs("labels")
         annotations = object.pairs("annotations").filter { !SecretField.keys.contains($0.key) }

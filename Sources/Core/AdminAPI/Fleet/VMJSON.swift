@@ -86,6 +86,11 @@ package struct VMBatch: Shaped {
     package private(set) var names: [String]
     /// All or none.
     package var isAtomic: Bool
+    /// They go to cells of different regions, as evenly as can be.
+    package var overRegions: OverRegions?
+
+    /// Where a region has no room for one, soft lets it go to another one, and hard has it wait there.
+    package enum OverRegions: String, Hashable, Sendable, CaseIterable { case soft, hard }
     package init(_ items: [VMCreation], isAtomic: Bool = false) {
         self.items = items.map { .success($0) }
         names = items.map(\.name)
@@ -101,17 +106,27 @@ package struct VMBatch: Shaped {
                 "atomic", .boolean, isRequired: false,
                 "all are created, or none; those that are to run get their first places all at once, or wait; at most 1,024"
             ),
+            Field(
+                "overRegions", .choice(OverRegions.allCases.map(\.rawValue)), isRequired: false,
+                "they go to cells of different regions, one after the other; where a region has no room for one, soft lets it go to another "
+                    + "one, and hard has it wait there"),
         ])
 
     package var members: [JSONMember] {
         // An item that could not be read has no JSON to be written.
         let good = items.compactMap { try? $0.get() }
-        return [JSONMember("items", objects: good), JSONMember("atomic", isAtomic)]
+        let members = [JSONMember("items", objects: good), JSONMember("atomic", isAtomic)]
+        return members + (overRegions.map { [JSONMember("overRegions", $0.rawValue)] } ?? [])
     }
 
     package init(_ object: ShapedObject) throws(Problem) {
         let elements = object.json["items"]?.elements ?? []
         isAtomic = object.bool("atomic")
+        overRegions = object.optionalText("overRegions").flatMap { OverRegions(rawValue: $0) }
+        if isAtomic && overRegions != nil {
+            throw object.wrong(
+                "overRegions", "is for several cells, and all or none are made in one; leave one of the two out")
+        }
         items = []
         // No longer than a name may be: it is said again.
         names = elements.map { element in

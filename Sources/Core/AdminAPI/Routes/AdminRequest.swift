@@ -52,6 +52,7 @@ package enum AdminRequest: Hashable, Sendable {
     case region(String)
     case declareRegion(String, isLost: Bool)
     case planRegion(String, RegionPlanWish)
+    case setLatency(String, RegionLatencyWish)
 
     case tokens
     indirect case createToken(TokenCreation)
@@ -120,6 +121,7 @@ package enum AdminRequest: Hashable, Sendable {
         case .region: .getRegion
         case .declareRegion(_, let isLost): isLost ? .loseRegion : .regainRegion
         case .planRegion: .planRegion
+        case .setLatency: .setRegionLatency
         case .tokens: .listTokens
         case .createToken: .createToken
         case .revokeToken: .revokeToken
@@ -155,7 +157,8 @@ package enum AdminRequest: Hashable, Sendable {
             .readSpace(space)
         case .spaces, .space, .status, .nodes, .node, .cells, .cell, .regions, .region, .certificates, .upgrade:
             .observe
-        case .createCell, .retireCell, .planHosts, .assignHost, .declareRegion, .planRegion: .manageCells
+        case .createCell, .retireCell, .planHosts, .assignHost, .declareRegion, .planRegion, .setLatency:
+            .manageCells
         case .createSpace, .deleteSpace, .moveSpace: .manageSpaces
         case .removeNode, .promoteNode, .demoteNode: .manageNodes
         case .tokens, .createToken, .revokeToken: .manageTokens

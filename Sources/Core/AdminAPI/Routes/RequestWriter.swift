@@ -120,6 +120,7 @@ package struct RequestWriter: Sendable {
         case .assignHost(_, let body): body.members
         case .createCell(let body): body.members
         case .planRegion(_, let body): body.members
+        case .setLatency(_, let body): body.members
         case .planHosts(_, let body): body.members
         case .createToken(let body): body.members
         case .transferLeadership(let body): body.members
@@ -235,7 +236,9 @@ package struct RequestWriter: Sendable {
             .assignHost(let node, _):
             name = node
         case .cell(let cell), .retireCell(let cell), .planHosts(let cell, _): name = cell
-        case .region(let region), .declareRegion(let region, _), .planRegion(let region, _): name = region
+        case .region(let region), .declareRegion(let region, _), .planRegion(let region, _),
+            .setLatency(let region, _):
+            name = region
         case .revokeToken(let token): name = token
         case .changeSetting(let setting, _): name = setting
         case .copyGroup(let group): name = "\(group)"

@@ -7,7 +7,7 @@ package enum Operation: String, Hashable, Sendable, CaseIterable {
     case getStatus
     case listNodes, getNode, removeNode, promoteNode, demoteNode, assignHost, join
     case listCells, createCell, getCell, retireCell, planHosts
-    case listRegions, getRegion, loseRegion, regainRegion, planRegion
+    case listRegions, getRegion, loseRegion, regainRegion, planRegion, setRegionLatency
     case listTokens, createToken, revokeToken
     case listSettings, changeSetting
     case transferLeadership
@@ -259,6 +259,10 @@ extension Route {
             "Has a region's VMs leave it, or go back there, and pauses, resumes or cancels that. GET "
                 + "/v1/regions/{region}/rehearsal says how far it is.",
             body: .json(RegionPlanWish.shape), accepted),
+        Route(
+            .setRegionLatency, .put, "/v1/regions/{region}/latency",
+            "Sets the round trip between two regions, which counts whatever is measured, or takes that back.",
+            body: .json(RegionLatencyWish.shape), accepted),
     ]
 
     private static let cluster = [

@@ -416,6 +416,7 @@ package struct Router: Sendable {
         case .loseRegion: return .declareRegion(try name(match, "region"), isLost: true)
         case .regainRegion: return .declareRegion(try name(match, "region"), isLost: false)
         case .planRegion: return .planRegion(try name(match, "region"), try RegionPlanWish(body))
+        case .setRegionLatency: return .setLatency(try name(match, "region"), try RegionLatencyWish(body))
         case .listTokens: return .tokens
         case .createToken: return .createToken(try TokenCreation(body))
         case .revokeToken: return .revokeToken(try name(match, "token"))

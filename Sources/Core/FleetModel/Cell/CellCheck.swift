@@ -201,10 +201,17 @@ enum CellCheck {
         if let refusal = counted("networks", spec.networks.count, CellLimits.listMax)
             ?? words("networks", spec.networks) ?? counted("zones", spec.zones.count, CellLimits.listMax)
             ?? counted("regions", spec.regions.count, CellLimits.listMax) ?? words("regions", spec.regions)
+            ?? counted("near", spec.near.count, CellLimits.listMax) ?? words("near", spec.near)
             ?? words("zones", spec.zones) ?? counted("groups", spec.groups.count, VMSpec.groupsMax)
             ?? labels("labels", spec.labels)
         {
             return refusal
+        }
+        if spec.nearWithin > CellLimits.nearWithinMax || (spec.nearWithin > 0 && spec.near.isEmpty) {
+            return refuse(
+                "nearWithin",
+                "the round trip to the regions of near is bounded, by at most \(CellLimits.nearWithinMax) ms; name some there"
+            )
         }
         for (i, group) in spec.groups.enumerated() {
             if !isName(group) { return refuse("groups", nameRule) }

@@ -332,6 +332,8 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
     case splitAbove = 115
     /// 0 off, else a `SplitBound`'s: with less than that the cell is merged into another one. Wants feature level 3.
     case mergeBelow = 135
+    /// What a VM costs here beside other cells, in whatever unit; 0: nobody said. Wants feature level 3.
+    case cost = 137
     /// Not for people: the number of the plan by which this cell was made, whose settings it has taken. Wants feature level 3.
     case settingsTaken = 136
 
@@ -353,7 +355,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .tombstoneLifetime: 24 * 3_600_000
         case .backoffFirst: 1_000
         case .backoffMax: 60_000
-        case .leaseBefore, .movesHeldUntil, .failoverReserve, .splitAbove, .mergeBelow, .settingsTaken: 0
+        case .leaseBefore, .movesHeldUntil, .failoverReserve, .splitAbove, .mergeBelow, .settingsTaken, .cost: 0
         case .eventLifetime: 90 * 24 * 3_600_000
         case .rpoZone, .rpoRegion, .rto: Objective.auto.value
         case .moveIntent: UInt64(MoveIntent.balanced.rawValue)
@@ -383,6 +385,7 @@ package enum CellSetting: UInt32, Hashable, Sendable, CaseIterable {
         case .failoverReserve: "failover-reserve"
         case .splitAbove: "split-above"
         case .mergeBelow: "merge-below"
+        case .cost: "cost"
         case .settingsTaken: "settings-taken"
         }
     }

@@ -77,6 +77,8 @@ package enum CellLimits {
     package static let specBytesMax = 16 << 10
     /// Of each list of a host or a VM that has no smaller bound.
     package static let listMax = 64
+    /// In milliseconds.
+    package static let nearWithinMax: UInt32 = 60_000
     /// Members of a group that one look goes through.
     package static let groupLookedMax = 16_384
     package static let disksMax = 64
@@ -136,6 +138,7 @@ extension CellSetting {
         case .moveIntent: 1...3
         case .failoverReserve: 0...FailoverReserve.valueMax
         case .splitAbove, .mergeBelow: 0...SplitBound.valueMax
+        case .cost: 0...1_000_000
         }
     }
 
@@ -162,6 +165,7 @@ extension CellSetting {
         case .failoverReserve: "failoverReserve"
         case .splitAbove: "splitAbove"
         case .mergeBelow: "mergeBelow"
+        case .cost: "cost"
         }
     }
 

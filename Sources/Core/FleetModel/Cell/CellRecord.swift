@@ -346,6 +346,8 @@ extension VMDescription: CellMapped {
             guard let intent = MoveIntent(rawValue: wire.moveIntent.rawValue) else { return nil }
             moveIntent = intent
         }
+        guard let choice = CellChoice(rawValue: wire.cellChoice.rawValue) else { return nil }
+        (near, nearWithin, cellChoice) = (wire.near, wire.nearWithin, choice)
         self.required = required
         self.preferred = preferred
         tolerations = wire.tolerations.map { NamedToleration($0.key, value: $0.value) }
@@ -394,7 +396,8 @@ extension VMDescription: CellMapped {
             isolation: WireIsolationRule(rawValue: isolation.rawValue), labels: labels.map(\.wire),
             annotations: annotations.map(\.wire), secrets: secrets.map(\.wire), sealMark: sealMark,
             regionLoss: WireRegionLossRule(rawValue: regionLoss.rawValue), returnsHome: returnsHome, regions: regions,
-            tpm: tpm?.wire, moveIntent: WireMoveIntent(rawValue: moveIntent?.rawValue ?? 0))
+            tpm: tpm?.wire, moveIntent: WireMoveIntent(rawValue: moveIntent?.rawValue ?? 0), near: near,
+            nearWithin: nearWithin, cellChoice: WireCellChoice(rawValue: cellChoice.rawValue))
     }
 }
 

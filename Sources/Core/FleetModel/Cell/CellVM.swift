@@ -83,6 +83,9 @@ package struct VMDescription: Hashable, Sendable {
         case mustMove
     }
 
+    /// What its cell is chosen by first, of those that have room.
+    package enum CellChoice: Int32, Hashable, Sendable, CaseIterable { case near, cheap }
+
     /// Without local disks, which are counted from `disks`.
     package var resources: Resources
     package var numa = NUMAWish.none
@@ -108,6 +111,11 @@ package struct VMDescription: Hashable, Sendable {
     package var returnsHome = false
     /// Where it may go when its region is lost; empty: to any region.
     package var regions: [String] = []
+    /// Regions to which its way is to be short; empty for none. Wants feature level 3, as the next two do.
+    package var near: [String] = []
+    /// The longest round trip to any of them that it may have, in milliseconds; 0: of any length.
+    package var nearWithin: UInt32 = 0
+    package var cellChoice = CellChoice.near
     package var labels: [Named] = []
     /// For drivers: `sim.boot-ms`, `qemu.kernel`, …
     package var annotations: [Named] = []

@@ -20,6 +20,7 @@ extension CellView {
         report.waiting = UInt64(count(of: .waiting))
         report.vms = UInt64(vms.count)
         report.splitAbove = self[.splitAbove]
+        report.cost = self[.cost]
         return report
     }
 }

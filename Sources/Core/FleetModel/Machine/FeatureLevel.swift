@@ -74,6 +74,9 @@ package enum FeatureLevel {
     /// Room that is kept free for losses of hosts, racks or zones.
     package static let failoverReserves: UInt32 = 3
 
+    /// Round trips between regions, what cells cost, and VMs that say near what they are to be, and how dear.
+    package static let nearness: UInt32 = 3
+
     /// Locks of spaces, and writes under them.
     package static let locks: UInt32 = 3
 
@@ -146,6 +149,7 @@ extension RootCommand.Operation {
         case .createTenant(_, let quota, _), .setTenant(_, let quota, _): quota.level
         case .declareRegion, .planRegion, .changeSetting(.regionLostAfter, _): FeatureLevel.regions
         case .changeSetting(.auditLifetime, _): FeatureLevel.rootAudit
+        case .reportLatencies, .setLatency: FeatureLevel.nearness
         default: FeatureLevel.oldest
         }
     }
@@ -157,6 +161,7 @@ extension VMDescription {
         if !secrets.isEmpty { return FeatureLevel.secrets }
         if tpm != nil { return FeatureLevel.tpm }
         if moveIntent != nil { return FeatureLevel.moveIntents }
+        if !near.isEmpty || nearWithin != 0 || cellChoice != .near { return FeatureLevel.nearness }
         if regionLoss != .homeOnly || returnsHome || !regions.isEmpty { return FeatureLevel.regions }
         return disks.contains(where: \.isKept) ? FeatureLevel.images : FeatureLevel.oldest
     }
@@ -211,6 +216,7 @@ extension CellCommand.Operation {
         case .releaseVMs(_, let cause): cause.level
         case .setHostPolicy(_, _, _, let isEnforced): isEnforced ? FeatureLevel.enforcement : FeatureLevel.oldest
         case .setSetting(.moveIntent, _): FeatureLevel.moveIntents
+        case .setSetting(.cost, _): FeatureLevel.nearness
         case .declareDown(_, _, let silence): silence == 0 ? FeatureLevel.oldest : FeatureLevel.objectives
         case .noteRisk, .setSetting(.rpoZone, _), .setSetting(.rpoRegion, _), .setSetting(.rto, _):
             FeatureLevel.objectives

@@ -46,7 +46,7 @@ extension RootCommand.Operation {
         case .found, .reportNode, .certifyNode, .trustAuthority, .signWithAuthority, .foundGroup, .changePlacement,
             .reportReplicas, .reportGroup, .finalizeLevel, .noteBackup, .recordRecovery, .noteTime, .moveHost,
             .reportCell, .nameSealingKey, .rotateSealingKey, .holdImage, .markDomain,
-            .declareRegion, .planRegion, .noteForbidden, .planHosts, .noteHosts:
+            .declareRegion, .planRegion, .noteForbidden, .planHosts, .noteHosts, .reportLatencies, .setLatency:
             false
         }
     }

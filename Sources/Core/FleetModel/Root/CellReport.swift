@@ -28,6 +28,8 @@ package struct CellReport: Hashable, Sendable {
     package var at = LogTime.zero
     /// Of the setting `splitAbove`; 0 for none. Wants feature level 3, as the report does.
     package var splitAbove: UInt64 = 0
+    /// Of the setting `cost`; 0 where nobody said. Wants feature level 3, as the report does.
+    package var cost: UInt64 = 0
     /// Moves that would make it better, in words, where its controller only proposes them; else empty.
     package var advice = ""
     package init(group: GroupID) { self.group = group }
@@ -63,7 +65,7 @@ package struct CellReport: Hashable, Sendable {
     package func isNews(to known: CellReport) -> Bool {
         if risks.map(\.kind) != known.risks.map(\.kind) { return true }
         if hosts != known.hosts || zones != known.zones || (waiting > 0) != (known.waiting > 0) { return true }
-        if advice != known.advice || splitAbove != known.splitAbove { return true }
+        if advice != known.advice || splitAbove != known.splitAbove || cost != known.cost { return true }
         for kind in ResourceKind.allCases {
             let i = kind.rawValue
             if offered.vector[i] != known.offered.vector[i] { return true }

@@ -135,6 +135,8 @@ struct RootStep<Access: StateAccess> {
             return try declareRegion(name, isLost, epoch, isAutomatic, &cluster)
         case .planRegion(let name, let step, let returns, let epoch):
             return try planRegion(name, step, returns, epoch, &cluster)
+        case .reportLatencies(let node, let found): return try reportLatencies(node, found)
+        case .setLatency(let a, let b, let micros): return try setLatency(a, b, micros)
         case .rotateSealingKey(let step, let hash): return rotateSealingKey(step, hash, &cluster)
         case .addImage(let image): return try addImage(image)
         case .holdImage(let tenant, let name, let sha256, let node, let isHeld):

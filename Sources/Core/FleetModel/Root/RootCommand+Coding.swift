@@ -61,7 +61,7 @@ extension RootCommand.Operation {
         .declareRegion(name: wire.name, isLost: wire.isLost, epoch: wire.epoch, isAutomatic: wire.isAutomatic)
     }
 
-    private static func ofHosts(_ wire: WireRootCommand.Operation) -> Self? {
+    private static func ofPlaces(_ wire: WireRootCommand.Operation) -> Self? {
         switch wire {
         case .moveHost(let wire):
             guard let step = RootCommand.MoveStep(rawValue: wire.step.rawValue) else { return nil }
@@ -70,6 +70,10 @@ extension RootCommand.Operation {
         case .planHosts(let wire): return HostsPlan.Wish(wire).map { .planHosts(cell: wire.cell, $0) }
         case .noteHosts(let wire):
             return .noteHosts(cell: wire.cell, number: wire.number, NodeID(wire.node), reason: wire.reason)
+        case .reportLatencies(let wire):
+            return .reportLatencies(
+                NodeID(wire.node), wire.roundTrips.map { RegionRoundTrip($0.region, micros: $0.micros) })
+        case .setLatency(let wire): return .setLatency(wire.region, wire.other, micros: wire.micros)
         default: return nil
         }
     }
@@ -154,8 +158,8 @@ extension RootCommand.Operation {
         case .setTenant(let wire):
             self = .setTenant(name: wire.name, wire.quota.map { Quota($0) } ?? .unlimited, tier: wire.tier)
         case .deleteTenant(let name): self = .deleteTenant(name: name)
-        case .moveHost, .planHosts, .noteHosts:
-            guard let found = Self.ofHosts(wire) else { return nil }
+        case .moveHost, .planHosts, .noteHosts, .reportLatencies, .setLatency:
+            guard let found = Self.ofPlaces(wire) else { return nil }
             self = found
         case .retireCell(let name): self = .retireCell(name: name)
         case .reportCell(let wire):
@@ -265,6 +269,12 @@ extension RootCommand.Operation {
                 Wire.PlanRegion(
                     name: name, step: WireRegionPlanStep(rawValue: step.rawValue),
                     returns: WireRegionPlanReturns(rawValue: returns?.rawValue ?? 0), epoch: epoch))
+        case .reportLatencies(let node, let found):
+            .reportLatencies(
+                Wire.ReportLatencies(
+                    node: node.rawValue,
+                    roundTrips: found.map { Wire.ReportLatencies.RoundTrip(region: $0.region, micros: $0.micros) }))
+        case .setLatency(let a, let b, let micros): .setLatency(Wire.SetLatency(region: a, other: b, micros: micros))
         case .markDomain(let name, let mark, let before):
             .markDomain(Wire.MarkDomain(name: name, mark: mark, before: before))
         case .rotateSealingKey(let step, let hash):

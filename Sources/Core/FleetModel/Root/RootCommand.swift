@@ -85,6 +85,10 @@ package struct RootCommand: Hashable, Sendable {
         case declareRegion(name: String, isLost: Bool, epoch: UInt64, isAutomatic: Bool)
         /// Asked for with the same epoch; `returns` nil: as it was.
         case planRegion(name: String, RegionPlan.Step, returns: RegionPlan.Returns?, epoch: UInt64)
+        /// What a node measured from its region to others; none of it is the answer to a person.
+        case reportLatencies(NodeID, [RegionRoundTrip])
+        /// The round trip between two regions, in microseconds, whatever is measured; 0: what is measured.
+        case setLatency(String, String, micros: UInt64)
         /// Somebody asked a node for a change without the right to it, and before that so many did of whom nothing was noted. It is
         /// for the audit, and changes nothing else.
         case noteForbidden(action: String, omitted: UInt64)

@@ -101,7 +101,7 @@ extension RootCommand.Operation {
     /// It comes again and again, whether anybody asks for something or not.
     fileprivate var isClock: Bool {
         switch self {
-        case .noteTime, .reportCell: true
+        case .noteTime, .reportCell, .reportLatencies: true
         default: false
         }
     }
@@ -198,13 +198,16 @@ extension RootCommand.Operation {
             return ("region.back", "most nodes of region \(name) are heard again: it is back")
         case .planRegion(let name, let step, let returns, _):
             return ("region.plan", step.text(name) + (returns.map { "; back go: \($0.text)" } ?? ""))
+        case .setLatency(let a, let b, let micros):
+            let what = micros == 0 ? "what is measured" : "\(Nanoseconds.microseconds(Int64(clamping: micros)))"
+            return ("region.latency", "take the round trip between the regions \(a) and \(b) for \(what)")
         case .addImage(let image): return ("image.added", "add the image \(image.name)")
         case .removeImage(_, let name, .begin, _): return ("image.leaving", "remove the image \(name)")
         case .removeImage(_, let name, .finish, _): return ("image.removed", "the image \(name) goes")
         case .removeImage(_, let name, .cancel, _): return ("image.stays", "the image \(name) stays")
         case .reportNode, .certifyNode, .foundGroup, .changePlacement, .reportReplicas, .reportGroup, .noteBackup,
             .noteTime, .moveHost(_, _, _, .finish, _, _), .noteHosts, .reportCell, .nameSealingKey, .rotateSealingKey,
-            .holdImage:
+            .holdImage, .reportLatencies:
             return nil
         }
     }

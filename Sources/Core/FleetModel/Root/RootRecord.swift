@@ -7,7 +7,7 @@ internal import Schema
 /// A kind of row that can be asked for.
 package enum RootTable: Int32, Hashable, Sendable, CaseIterable {
     case cluster = 1, nodes, tokens, authorities, spaces, placements, settings, operators, backups, recoveries, cells,
-        tenants, cellReports, images, events
+        tenants, cellReports, images, events, latencies
 
     /// The first byte of its rows' keys.
     package var kind: UInt8 { 0x20 + UInt8(rawValue) }
@@ -214,6 +214,7 @@ extension CellReport: RootRecord, RootMapped {
         zones = wire.zones
         rooms = wire.rooms.map { Resources($0) }
         splitAbove = wire.splitAbove
+        cost = wire.cost
         risks = wire.risks.compactMap(CellRisk.init)
         at = LogTime(wire.at)
         advice = wire.advice
@@ -222,7 +223,8 @@ extension CellReport: RootRecord, RootMapped {
         WireCellReport(
             group: group.rawValue, hosts: hosts, offered: offered.amounts, free: free.amounts,
             largest: largest.amounts, waiting: waiting, vms: vms, zones: zones, at: at.rawValue, advice: advice,
-            risks: risks.map(\.wire), rooms: rooms.map { $0.amounts ?? WireCellAmounts() }, splitAbove: splitAbove)
+            risks: risks.map(\.wire), rooms: rooms.map { $0.amounts ?? WireCellAmounts() }, splitAbove: splitAbove,
+            cost: cost)
     }
 }
 

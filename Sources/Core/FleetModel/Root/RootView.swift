@@ -25,6 +25,8 @@ package struct RootView: Sendable {
     package private(set) var cellReports: [CellReport] = []
     /// Ascending by tenant and name.
     package private(set) var images: [RootImage] = []
+    /// Ascending by region.
+    package private(set) var regionLinks: [RegionLinks] = []
     package private(set) var settings = RootSettings()
     /// The root's time when it was last heard.
     package private(set) var time = LogTime.zero
@@ -105,6 +107,7 @@ package struct RootView: Sendable {
         case .tenants?: RootView.set(row, in: &tenants)
         case .cellReports?: RootView.set(row, in: &cellReports)
         case .images?: RootView.set(row, in: &images)
+        case .latencies?: RootView.set(row, in: &regionLinks)
         case .settings?: setSetting(row)
         // A table of a newer version is not for this one.
         case .tokens?, .events?, nil: true

@@ -428,6 +428,7 @@ extension AdminPort {
             }
             return run(job)
         }
+        if case .failure(let problem) = reachable(creation.spec, cells) { return fail(asker, problem) }
         let cell = cells[0]
         command(.createVMs([creation], isAtomic: false), cell, asker) { [self] result in
             guard case .success(let done) = result else {
@@ -499,6 +500,17 @@ extension AdminPort {
     }
 
     private func createVMs(_ batch: VMBatch, _ cells: [GroupID], _ asker: FleetAsker) {
+        var (batch, cells) = (batch, cells)
+        if batch.isAtomic || !hasHadCells {
+            for (place, item) in batch.items.enumerated() {
+                guard case .success(let creation) = item else { continue }
+                switch reachable(creation.spec, cells) {
+                case .success(let near): if batch.isAtomic { cells = near }
+                case .failure(let problem) where batch.isAtomic: return fail(asker, problem.inside("items[\(place)]"))
+                case .failure(let problem): batch.items[place] = .failure(problem.inside("items[\(place)]"))
+                }
+            }
+        }
         let cell = cells[0]
         if batch.isAtomic && batch.items.count > CellLimits.itemsMax {
             return fail(
@@ -524,18 +536,19 @@ extension AdminPort {
             }
         }
         let wanted = job.creations.indices.map { job.results[$0] == nil ? job.creations[$0] : nil }
-        run(
-            CreationJob(wanted, cells, asker, now: agent.loop.now) { [self] made in
-                for (place, result) in made.results.enumerated() {
-                    let name = job.creations[place]?.name ?? ""
-                    switch result {
-                    case .success(let id)?: job.results[place] = VMBatchResult.Item(name: name, id: id)
-                    case .failure(let problem)?: job.results[place] = VMBatchResult.Item(name: name, problem)
-                    case nil: break
-                    }
+        let creation = CreationJob(wanted, cells, asker, now: agent.loop.now) { [self] made in
+            for (place, result) in made.results.enumerated() {
+                let name = job.creations[place]?.name ?? ""
+                switch result {
+                case .success(let id)?: job.results[place] = VMBatchResult.Item(name: name, id: id)
+                case .failure(let problem)?: job.results[place] = VMBatchResult.Item(name: name, problem)
+                case nil: break
                 }
-                answer(asker, AdminResponse(json: VMBatchResult(job.results.compactMap { $0 }).json))
-            })
+            }
+            answer(asker, AdminResponse(json: VMBatchResult(job.results.compactMap { $0 }).json))
+        }
+        creation.overRegions = batch.overRegions
+        run(creation)
     }
 
     /// All or none is one command, and so of one cell.

@@ -35,12 +35,19 @@ final class CreationJob {
     let asker: FleetAsker
     /// Nothing is tried anew after this.
     let deadline: Instant
+    /// They are spread over the regions of the cells.
+    var overRegions: VMBatch.OverRegions?
+    /// Of each creation, where cells were chosen among several.
+    var orders: [Int: [GroupID]] = [:]
     var targets: [Int: GroupID] = [:]
     var waiting: [Int] = []
     var underWay = 0
     var results: [Result<VMID, Problem>?]
     var index: LogIndex?
     let done: (CreationJob) -> Void
+
+    /// The cells for one of the creations, best first.
+    func order(_ place: Int) -> [GroupID] { orders[place] ?? cells }
 
     /// The id of a creation that was refused once, and may be carried out after a loan.
     static func second(_ request: [UInt8]) -> [UInt8] { request.map { ~$0 } }
@@ -64,12 +71,11 @@ extension AdminPort {
     func rankedCells(for creations: [VMCreation], _ groups: [GroupID]) -> [GroupID] {
         guard let first = creations.first else { return groups }
         let view = agent.view
-        let wish = CellWish(
-            demand: first.spec.demand, count: creations.count, zones: first.spec.zones, region: agent.settings.region)
+        let wish = CellWish(first.spec, count: creations.count, region: agent.settings.region)
         let offers = cells.filter { groups.contains($0.group) }.map { cell in
             CellOffer(group: cell.group, region: cell.region, report: view.report(of: cell.group))
         }
-        let order = CellRanking.order(wish, offers)
+        let order = CellRanking.order(wish, offers, view.latencies)
         // A region that is lost or evacuated, and a cell that goes into another one, only gets what no other takes.
         let closed = view.cluster?.regions.filter { $0.isLost || $0.isEvacuated }.map(\.name) ?? []
         let isClosed = { (group: GroupID) in
@@ -78,12 +84,82 @@ extension AdminPort {
         return order.filter { !isClosed($0) } + order.filter(isClosed)
     }
 
+    /// Of these cells those that are not too far for a VM, in their order; or why there is none.
+    func reachable(_ spec: VMDescription, _ groups: [GroupID]) -> Result<[GroupID], Problem> {
+        let wish = CellWish(spec)
+        let latencies = agent.view.latencies
+        let known = groups.compactMap { group in cells.first { $0.group == group } }
+        let far = known.filter { wish.isTooFar($0.region, latencies) }
+        if far.isEmpty || far.count < known.count {
+            return .success(groups.filter { group in !far.contains { $0.group == group } })
+        }
+        let told = far.prefix(AdminPort.farToldMax).map { cell in
+            let micros = latencies.farthest(cell.region, from: spec.near)
+            return "\(cell.name) \(micros.map { "\(Nanoseconds.microseconds(Int64(clamping: $0)))" } ?? "unknown")"
+        }
+        let more = far.count > told.count ? ", and \(far.count - told.count) more" : ""
+        return .failure(
+            Problem(
+                .notPossible,
+                "no cell is known to be within \(spec.nearWithin)ms of \(spec.near.joined(separator: " and ")): "
+                    + "\(told.joined(separator: ", "))\(more); ask for a longer way, or see `muster region latency`",
+                field: "nearWithinMillis"))
+    }
+
+    private static let farToldMax = 8
+
     func run(_ job: CreationJob) {
-        let places = job.creations.indices.filter { job.creations[$0] != nil }
-        share(places, among: job.cells[...], job) { [self] in
+        var places: [Int] = []
+        // Those that ask the same of a cell are shared out together.
+        var kinds: [(wish: CellWish, places: [Int])] = []
+        for (place, creation) in job.creations.enumerated() {
+            guard let creation else { continue }
+            switch reachable(creation.spec, job.cells) {
+            case .failure(let problem): job.results[place] = .failure(problem)
+            case .success(let cells):
+                job.orders[place] = cells
+                places.append(place)
+                var wish = CellWish(creation.spec)
+                wish.demand = .zero
+                if let at = kinds.firstIndex(where: { $0.wish == wish }) {
+                    kinds[at].places.append(place)
+                } else {
+                    kinds.append((wish, [place]))
+                }
+            }
+        }
+        if job.cells.count > 1 && kinds.count > 1 {
+            for kind in kinds {
+                let creations = kind.places.compactMap { job.creations[$0] }
+                let order = rankedCells(for: creations, job.order(kind.places[0]))
+                for place in kind.places { job.orders[place] = order }
+            }
+        }
+        if let spread = job.overRegions { kinds = kinds.flatMap { spreadOut($0, spread, job) } }
+        share(kinds.map(\.places)[...], job) { [self] in
             job.waiting = places.reversed()
             goOn(job)
         }
+    }
+
+    /// VMs that ask the same, by whose turn it is: regions that take no VMs have none.
+    private func spreadOut(
+        _ kind: (wish: CellWish, places: [Int]), _ spread: VMBatch.OverRegions, _ job: CreationJob
+    ) -> [(wish: CellWish, places: [Int])] {
+        let all = job.order(kind.places[0]).compactMap { group in cells.first { $0.group == group } }
+        let closed = agent.view.cluster?.regions.filter { $0.isLost || $0.isEvacuated }.map(\.name) ?? []
+        let open = all.filter { agent.view.report(of: $0.group)?.hosts != 0 && !closed.contains($0.region) }
+        let turns = CellRanking.turns(
+            (open.isEmpty ? all : open).map { ($0.group, $0.region) }, isHard: spread == .hard)
+        for (turn, place) in kind.places.enumerated() { job.orders[place] = turns[turn % turns.count] }
+        return turns.indices.map { turn in
+            (kind.wish, kind.places.enumerated().filter { $0.offset % turns.count == turn }.map(\.element))
+        }
+    }
+
+    private func share(_ kinds: ArraySlice<[Int]>, _ job: CreationJob, _ done: @escaping () -> Void) {
+        guard let places = kinds.first, let first = places.first else { return done() }
+        share(places, among: job.order(first)[...], job) { [self] in share(kinds.dropFirst(), job, done) }
     }
 
     /// Gives each VM to the first cell that would place it now, and the rest to the best one.
@@ -91,7 +167,7 @@ extension AdminPort {
         _ places: [Int], among cells: ArraySlice<GroupID>, _ job: CreationJob, _ done: @escaping () -> Void
     ) {
         guard let cell = cells.first, job.cells.count > 1, !places.isEmpty, agent.loop.now < job.deadline else {
-            for place in places { job.targets[place] = job.cells[0] }
+            for place in places { job.targets[place] = job.order(place)[0] }
             return done()
         }
         planned(places.compactMap { job.creations[$0] }, cell, job.asker) { [self] placed in
@@ -147,7 +223,7 @@ extension AdminPort {
     private func goOn(_ job: CreationJob) {
         while job.underWay < CreationJob.width, let place = job.waiting.popLast() {
             job.underWay += 1
-            let cell = job.targets[place] ?? job.cells[0]
+            let cell = job.targets[place] ?? job.order(place)[0]
             create(place, in: cell, tried: [], job.requests[place], replaces: [], job) { [self] result in
                 job.results[place] = result
                 job.underWay -= 1
@@ -177,7 +253,7 @@ extension AdminPort {
                     }
                     let tried = tried + [cell]
                     guard case .failure(let failure) = result, failure.isRoom, agent.loop.now < job.deadline,
-                        let next = job.cells.first(where: { !tried.contains($0) })
+                        let next = job.order(place).first(where: { !tried.contains($0) })
                     else { return done(result.mapError { $0.problem }) }
                     create(place, in: next, tried: tried, job.requests[place], replaces: request, job, done)
                 }

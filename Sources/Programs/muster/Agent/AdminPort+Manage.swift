@@ -61,6 +61,7 @@ extension AdminPort {
         case .region(let name): region(name, ticket)
         case .declareRegion(let name, let isLost): declareRegion(name, isLost: isLost, asker)
         case .planRegion(let name, let wish): planRegion(name, wish, asker)
+        case .setLatency(let name, let wish): setLatency(name, wish, asker)
         case .tokens: listTokens(ticket)
         case .createToken(let wanted): createToken(wanted, asker)
         case .revokeToken(let id): revokeToken(id, asker)

@@ -1,5 +1,6 @@
 import AdminAPI
 import AdminHTTP
+import ClusterBase
 import FleetModel
 import PeerTransport
 import RaftCore
@@ -27,7 +28,45 @@ extension AdminPort {
             name: name, state: standing?.isLost ?? false ? "lost" : "there", epoch: standing?.epoch ?? 0,
             since: Int64((standing?.since.rawValue ?? 0) / 1_000),
             by: standing.map { $0.isAutomatic ? "" : $0.by } ?? "", nodes: Int64(nodes.count), reached: Int64(reached),
-            goOn: goOn, wait: wait, plan: (standing?.plan).map { RegionPlanInfo($0) })
+            goOn: goOn, wait: wait, plan: (standing?.plan).map { RegionPlanInfo($0) }, latencies: latencies(name))
+    }
+
+    private func latencies(_ name: String) -> [RegionLatencyInfo] {
+        let known = agent.view.latencies
+        return agent.view.regionNames.compactMap { other in
+            guard other != name, let micros = known.micros(name, other) else { return nil }
+            let links = [known.link(name, other), known.link(other, name)].compactMap { $0 }
+            var info = RegionLatencyInfo(region: other, micros: micros, setMicros: links.map(\.setMicros).max() ?? 0)
+            if let measured = links.filter({ $0.micros > 0 }).max(by: { $0.at < $1.at }) {
+                info.measuredMicros = measured.micros
+                info.by = agent.name(of: measured.node)
+                info.at = Int64(measured.at.rawValue / 1_000)
+            }
+            return info
+        }
+    }
+
+    func setLatency(_ name: String, _ wish: RegionLatencyWish, _ asker: Asker) {
+        if let problem = agent.problem(wanting: FeatureLevel.nearness) {
+            return answer(asker.ticket, AdminResponse(problem))
+        }
+        if name == wish.to {
+            let problem = Problem(.invalid, "the way is from one region to another; name another one", field: "to")
+            return answer(asker.ticket, AdminResponse(problem))
+        }
+        let operation = RootCommand.Operation.setLatency(name, wish.to, micros: wish.micros)
+        let text =
+            wish.micros == 0
+            ? "the round trip between \(name) and \(wish.to) is the one that is measured"
+            : "the round trip between \(name) and \(wish.to) counts as "
+                + "\(Nanoseconds.microseconds(Int64(clamping: wish.micros))), whatever is measured"
+        agent.change(operation, request: asker.request, by: asker.name) { [self] result in
+            switch result {
+            case .failure(let problem): answer(asker.ticket, AdminResponse(problem))
+            case .success(let result):
+                known(result, asker.ticket) { AdminResponse(Acceptance(text), status: asker.status) }
+            }
+        }
     }
 
     func region(_ name: String, _ ticket: Ticket) {

@@ -207,6 +207,7 @@ extension Agent {
             ("garbage", "Connections that peers lost for what they sent.", peers.garbage),
             ("refused", "Connections that were refused for who asked for them.", peers.refused),
         ] { metrics.add("muster_peer_\(name)_total", .counter, help, value) }
+        addRegions(&metrics)
         metrics.add(
             "muster_ready", .gauge, "1 where this node serves all that it is to serve.",
             UInt64(port.unready == nil ? 1 : 0))

@@ -78,6 +78,8 @@ extension Agent {
     }
 
     func viewChanged() {
+        // Who left the cluster is forgotten there, and where it was, too.
+        countRegions()
         network.setPeers(
             view.nodes.filter { $0.state != .removed && $0.id != node }.compactMap { other in
                 // An address that can't be read is not dialled.

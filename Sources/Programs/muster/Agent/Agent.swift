@@ -131,6 +131,8 @@ final class Agent: TurnOwner {
     var levelReadySince: Instant?
     var isNotingBackup = false
 
+    var regionTraffic = RegionTraffic()
+
     // Requests under way.
     var ticketLast: UInt64 = 0
     var pending: [UInt64: (ClientAnswer) -> Void] = [:]

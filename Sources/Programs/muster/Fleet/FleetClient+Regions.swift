@@ -1,4 +1,5 @@
 import AdminAPI
+import ClusterBase
 import CommandSyntax
 import FleetCommands
 
@@ -54,6 +55,35 @@ extension FleetClient {
             "\nThe \(kind) is \(state): \(moved)\(moving) are on their way, \(rest) go later, \(sum("wait")) stay or wait."
                 + finish(progress, state) + "\n\n")
         return showRehearsal(progress, isPlan: true)
+    }
+
+    func regionLatency() throws -> ExitCode {
+        var regions = [JSONValue]()
+        if let name = line.argument("REGION") {
+            regions = [try get(["v1", "regions", name])]
+        } else {
+            regions = try get(["v1", "regions"])["items"]?.elements ?? []
+        }
+        var rows: [JSONValue] = []
+        for region in regions {
+            for link in region["latencies"]?.elements ?? [] {
+                rows.append(.object([JSONMember("from", region["name"] ?? .null)] + (link.members ?? [])))
+            }
+        }
+        return show(rows, FleetColumns.latencies)
+    }
+
+    func setRegionLatency() throws -> ExitCode {
+        let text = word("TIME")
+        var micros: Int64 = 0
+        if text != "measured" {
+            guard let time = Quantity.duration(text), time > .zero else {
+                throw FleetMistake("'\(text)' is no time; write one such as 20ms or 500us, or measured.")
+            }
+            micros = max(1, time.count / 1_000)
+        }
+        let body = [JSONMember("to", .string(word("OTHER"))), JSONMember("micros", .integer(micros))]
+        return show(try ask(RawRequest(.put, ["v1", "regions", word("REGION"), "latency"], body: .object(body))))
     }
 
     /// When the last cell is done, if moves go on as they went.

@@ -109,7 +109,9 @@ extension FleetClient {
             let part = Array(items[start..<min(start + 10_000, items.count)])
             let answer = try post(
                 ["v1", "vms", "batch"], planQuery,
-                .object([JSONMember("items", .array(part)), JSONMember("atomic", .bool(line.has("all-or-nothing")))]))
+                .object(
+                    [JSONMember("items", .array(part)), JSONMember("atomic", .bool(line.has("all-or-nothing")))]
+                        + (line.text("over-regions").map { [JSONMember("overRegions", .string($0))] } ?? [])))
             for (i, result) in (answer["items"]?.elements ?? []).enumerated() {
                 let name = part[i]["name"]?.text ?? ""
                 if let detail = result["detail"]?.text {

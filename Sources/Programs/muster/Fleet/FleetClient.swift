@@ -251,6 +251,8 @@ struct FleetClient {
         case "region return": return try planRegion("return")
         case "region declare-lost": return try declareLost()
         case "region back": return show(try post(["v1", "regions", word("REGION"), "back"], [], nil))
+        case "region latency": return try regionLatency()
+        case "region set-latency": return try setRegionLatency()
         case "cell set": return try setCell()
         case "events": return try happened("events", FleetColumns.events)
         case "audit": return try happened("audit", FleetColumns.audit)
