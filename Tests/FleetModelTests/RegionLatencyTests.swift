@@ -11,7 +11,8 @@ import Testing
         root.level = FeatureLevel.nearness
         _ = try root.apply(.reportNode(NodeID(1), RootBench.about("n1", region: "north")))
         #expect(try root.node(NodeID(1)).about.locality.region == "north")
-        return (root, [NodeID(1), try root.node("n2", region: "south"), try root.node("n3", region: "east")])
+        let nodes = [NodeID(1), try root.node("n2", region: "south"), try root.node("n3", region: "east")]
+        return (root, nodes)
     }
 
     @Test func `what nodes measure counts in both directions, the latest of it, and what is set before it`() throws {
