@@ -57,7 +57,7 @@ import Testing
                 == .done)
         #expect(try root.apply(.reportLatencies(nodes[2], [RegionRoundTrip("south", micros: 7_000)])) == .done)
         #expect(try root.apply(.setLatency("north", "east", micros: 6_000)) == .done)
-        #expect(try root.apply(.removeNode(nodes[2], isForced: true)) == .done)
+        #expect(try root.apply(.removeNode(nodes[2], isForced: true)) == .node(nodes[2]))
         #expect(try root.apply(.reportLatencies(nodes[0], [RegionRoundTrip("south", micros: 8_000)])) == .done)
         let known = try root.view().latencies
         #expect(known.micros("east", "south") == nil, "its row went with its nodes")

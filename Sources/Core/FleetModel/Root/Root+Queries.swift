@@ -27,7 +27,7 @@ extension Root {
             return try one(RootTable.operators.key(name), access)
         case .changes(let since, let limit): return try changes(since, bounded(limit), summary, access)
         case .rows(let after, let limit):
-            let all = KeyRange(from: [RootTable.cluster.kind], to: [RootTable.images.kind + 1])
+            let all = KeyRange(from: [RootTable.cluster.kind], to: [RootTable.latencies.kind + 1])
             return try page(all, after: after, bounded(limit), 0, access) {
                 $0.first.flatMap(RootTable.init(kind:))?.isFollowed == true
             }
