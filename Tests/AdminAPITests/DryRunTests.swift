@@ -198,10 +198,15 @@ import Testing
             #expect(plan.notes.contains { $0.hasPrefix("its intent is \(intent.word)") })
         }
         let away = PlanInfo(
-            moving: vm(), to: "north", forecast: "cell north has room", at: LogIndex(9), hostName: hostName)
+            moving: vm(), to: "north", isCold: false, forecast: "cell north has room", at: LogIndex(9),
+            hostName: hostName)
         #expect(away.steps[0].action == "move" && away.steps[0].to == "north" && away.notes.count == 2)
-        #expect(away.notes[0].hasPrefix("it stops once"))
-        let still = PlanInfo(moving: vm(.stopped), to: "north", forecast: "", at: LogIndex(9), hostName: hostName)
+        #expect(away.notes[0].hasPrefix(vm().goesLive ? "it goes while it runs once" : "it stops once"))
+        let cold = PlanInfo(
+            moving: vm(), to: "north", isCold: true, forecast: "", at: LogIndex(9), hostName: hostName)
+        #expect(cold.notes[0].hasPrefix("it stops once"))
+        let still = PlanInfo(
+            moving: vm(.stopped), to: "north", isCold: false, forecast: "", at: LogIndex(9), hostName: hostName)
         #expect(still.notes == ["it goes once cell north has kept room for it"])
     }
 

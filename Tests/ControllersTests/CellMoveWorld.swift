@@ -81,7 +81,7 @@ final class CellMoveWorld {
         let name = String("\(operation)".prefix { $0 != "(" })
         let outcome = results[0].outcome
         if case .refused = outcome { done["refused " + name, default: 0] += 1 } else { done[name, default: 0] += 1 }
-        if case .endArrival(_, _, _, let isCommitted, _, _, _) = operation, outcome != CellResult.Outcome.done {
+        if case .endArrival(_, _, _, let isCommitted, _, _, _, _) = operation, outcome != CellResult.Outcome.done {
             throw MoveFailure("a cell did not hear that a VM \(isCommitted ? "came" : "stayed"): \(outcome)")
         }
         try check()
@@ -387,6 +387,6 @@ final class CellMoveWorld {
 
     @Test func `without being held VMs would be in several copies, or in none`() throws {
         let wrong = try (1...60 as ClosedRange<UInt64>).compactMap { try backup($0, isHeld: false) }
-        #expect(wrong.count > 5, "\(wrong.count) of 60")
+        #expect(wrong.count > 2, "\(wrong.count) of 60")
     }
 }

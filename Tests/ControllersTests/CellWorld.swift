@@ -281,7 +281,7 @@ final class CellWorld {
                 case .refused(let refusal): refused.append((operation, refusal))
                 case .items(let items):
                     for item in items { if case .refused(let refusal) = item { refused.append((operation, refusal)) } }
-                case .done: break
+                case .done, .kept: break
                 }
             }
             #expect(round < 999, "planning never ends: \(operations.prefix(3))")

@@ -139,7 +139,7 @@ import Testing
             world.lastMoves, of: 1, now: world.now, vm: { view.vms[$0] }, isCalledOff: { world.keeper.isCalledOff($0) },
             isThere: { _ in true })
         for ask in asks {
-            if case .own(.advanceMove(_, .abort, _)) = ask { Issue.record("\(ask)") }
+            if case .own(.advanceMove(_, .abort, _, _)) = ask { Issue.record("\(ask)") }
         }
     }
 
@@ -201,7 +201,7 @@ import Testing
         #expect(played.kind == .evacuation && played.targets.map(\.vms) == [5] && played.silence == .zero)
         let causes = played.steps.reduce(into: [VMID: CellRehearsal.Cause]()) { $0[$1.vm] = $1.cause }
         #expect(causes == [home: .homeOnly, huge: .noRoom, tied: .localDisk])
-        #expect(played.steps.allSatisfy { $0.fate != .away || $0.text.contains("it is down from its stop") })
+        #expect(played.steps.allSatisfy { $0.fate != .away || $0.text.contains("it goes while it runs") })
         #expect(try departures(world).isEmpty)
         world.keeper.take(regions: facts([cell(2, cores: 12)]), now: world.now)
         try world.tick(30)

@@ -84,7 +84,7 @@ struct CellBench {
         case .refused(let refusal): return refusal
         case .items(let items):
             if case .refused(let refusal)? = items.first { return refusal }
-        case .done: break
+        case .done, .kept: break
         }
         Issue.record("it was not refused", sourceLocation: location)
         return nil

@@ -82,7 +82,7 @@ import Testing
         let id = try cells[0].create("a")
         try cells[0].place(id, on: 11)
         try cells[0].report(id, .running)
-        try cells[0].must(.moveVM(id, to: 2, request: []))
+        try cells[0].must(.moveVM(id, to: 2, request: [], isCold: true))
         let move = try only(cells[0])
         #expect(try cells[0].refusal(.setPower(id, .stopped, generation: nil)) == .betweenCells(id))
         #expect(try cells[0].refusal(.deleteVM(id, generation: nil)) == .betweenCells(id))

@@ -150,7 +150,7 @@ final class CellWorld {
     private func count(_ operation: CellCommand.Operation, _ outcome: CellResult.Outcome) {
         let name = String("\(operation)".prefix { $0 != "(" })
         switch outcome {
-        case .done: done[name, default: 0] += 1
+        case .done, .kept: done[name, default: 0] += 1
         case .items(let items):
             for item in items {
                 if case .vm = item { done[name, default: 0] += 1 } else { done["refused " + name, default: 0] += 1 }

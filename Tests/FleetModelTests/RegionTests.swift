@@ -156,7 +156,7 @@ import Testing
             try cell.rows(.all(.moves)).compactMap { if case .move(_, let move?) = $0 { move } else { nil } }
         }
         func go(_ cause: CellMove.Cause, _ home: CellVM.Home?, _ from: Int = 0) -> CellCommand.Operation {
-            .moveVM(id, to: UInt64(2 - from), request: [], home: home, cause: cause)
+            .moveVM(id, to: UInt64(2 - from), request: [], home: home, cause: cause, isCold: true)
         }
         try cells[0].place(id, on: 10)
         #expect(try cells[0].refusal(go(.regionLost, home)) == .notWaiting(id))

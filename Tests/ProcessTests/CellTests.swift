@@ -266,11 +266,15 @@ import Testing
                 .prefix { $0.isNumber })
 
         let before = try cluster.ask(1, "vm", "show", "a", "-o", "json").output
-        let planned = try cluster.ask(3, "vm", "migrate", "a", "--cell", "more", "--dry-run")
-        #expect(planned.status == 0 && planned.output.contains("once cell more has kept room"), "\(planned.output)")
+        let planned = try cluster.ask(3, "vm", "migrate", "a", "--cell", "more", "--cold", "--dry-run")
+        #expect(
+            planned.status == 0 && planned.output.contains("it stops once cell more has kept room"), "\(planned.output)"
+        )
+        let live = try cluster.ask(3, "vm", "migrate", "a", "--cell", "more", "--dry-run")
+        #expect(live.output.contains("it goes while it runs once cell more has kept room"), "\(live.output)")
         #expect(try cluster.ask(1, "vm", "show", "a", "-o", "json").output == before)
         for name in ["a", "b"] {
-            let moved = try cluster.ask(3, "vm", "migrate", name, "--cell", "more", "--wait")
+            let moved = try cluster.ask(3, "vm", "migrate", name, "--cell", "more", "--cold", "--wait")
             #expect(moved.status == 0, "\(moved.output)\(moved.complaint)")
         }
         #expect(try cluster.ask(1, "vm", "list", "--cell", "more", "-o", "name").output == "a\nb\n")

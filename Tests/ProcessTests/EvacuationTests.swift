@@ -58,7 +58,7 @@ import Testing
         }
         #expect(
             rehearsed.contains(#""kind":"evacuation""#) && rehearsed.contains(#""cause":"homeOnly""#), "\(rehearsed)")
-        #expect(rehearsed.contains("it is down from its stop"), "\(rehearsed)")
+        #expect(rehearsed.contains("it goes while it runs"), "\(rehearsed)")
         #expect(try evacuate("--pause").status == 4, "nothing is planned yet")
         #expect(try evacuate("--pause", "--cancel").status == 2)
         #expect(try cluster.ask(1, "region", "evacuate", "south").status == 3)

@@ -117,6 +117,54 @@ struct MoveTests {
         #expect(FileManager.default.contents(atPath: disk(host)) == all)
     }
 
+    @Test func `a guest goes to another cell while it runs, and back, and one that is called off stays where it is`()
+        throws
+    {
+        let network = try SeparateNetworks(3)
+        let (cluster, first) = try MoveTests.make(network)
+        let second = first % 3 + 1
+        #expect(try cluster.ask(1, "cell", "create", "more").status == 0)
+        try cluster.wait("the second cell has its voters") {
+            try cluster.ask(3, "cell", "show", "more", "-o", "json").output.contains("\"state\":\"ready\"")
+        }
+        #expect(try cluster.ask(1, "cell", "assign", "n\(second)", "more").status == 0)
+        try cluster.wait("it has a host") {
+            try cluster.names(1, "host", "list", "--cell", "more", "--filter", "state=ready") == ["n\(second)"]
+        }
+        for (host, target, cell) in [(first, second, "more"), (second, first, "default")] {
+            if cell == "default" {
+                // The other host of that cell would do as well.
+                #expect(try cluster.ask(1, "host", "cordon", "n\(6 - first - second)").status == 0)
+            }
+            let before = try #require(MoveTests.ticks(cluster, host).last)
+            let moved = try cluster.ask(target, "vm", "migrate", "a", "--cell", cell, "--wait")
+            #expect(moved.status == 0, "\(moved.complaint)\n\(cluster.log(host).suffix(3_000))")
+            try cluster.wait("it counts on where it is now") { (MoveTests.ticks(cluster, target).last ?? 0) > before }
+            try cluster.wait("its cell knows that it runs") {
+                try cluster.ask(target, "vm", "show", "a", "-o", "json").output.contains("\"phase\":\"running\"")
+            }
+            let history = try cluster.ask(1, "vm", "history", "a").output
+            #expect(history.contains("vm.arrived") && !history.contains("vm.released"), "\(history)")
+            let ticks = MoveTests.ticks(cluster, target)
+            #expect(ticks.allSatisfy { $0 > 2 }, "it began anew: \(ticks.prefix(9))")
+        }
+        let last = try #require(MoveTests.ticks(cluster, first).last)
+        #expect(try cluster.ask(1, "setting", "set", "bulk-rate", "2MiB").status == 0)
+        #expect(try cluster.ask(1, "vm", "migrate", "a", "--cell", "more").status == 0)
+        try cluster.wait("some of it is there") {
+            try cluster.ask(1, "vm", "show", "a", "-o", "json").output.contains("\"migration\"")
+        }
+        #expect(try cluster.ask(1, "vm", "migrate", "a", "--cancel").status == 0)
+        try cluster.wait("it is in its cell alone") {
+            let shown = try cluster.ask(1, "vm", "show", "a", "-o", "json").output
+            return !shown.contains("\"toCell\"") && shown.contains("\"phase\":\"running\"")
+        }
+        try cluster.wait("it counts on where it was") { (MoveTests.ticks(cluster, first).last ?? 0) > last + 20 }
+        try cluster.wait("nothing of it is left there") {
+            try cluster.names(1, "vm", "list", "--cell", "more").isEmpty
+        }
+    }
+
     @Test
     func `a guest that writes a lot is foretold to stay gently, stays with the reason, and goes when it is to go now`()
         throws

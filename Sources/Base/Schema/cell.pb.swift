@@ -562,6 +562,8 @@ public enum WireCellMovePhase: Hashable, Sendable {
     case leaving
     case committed
     case aborting
+    /// Its memory goes there while it runs.
+    case sending
     /// A value that a newer program knows; it is written back unchanged.
     case unrecognized(Int32)
 
@@ -572,6 +574,7 @@ public enum WireCellMovePhase: Hashable, Sendable {
         case 2: self = .leaving
         case 3: self = .committed
         case 4: self = .aborting
+        case 5: self = .sending
         default: self = .unrecognized(rawValue)
         }
     }
@@ -583,6 +586,7 @@ public enum WireCellMovePhase: Hashable, Sendable {
         case .leaving: 2
         case .committed: 3
         case .aborting: 4
+        case .sending: 5
         case .unrecognized(let rawValue): rawValue
         }
     }
@@ -3202,6 +3206,8 @@ public struct WireVmDeparture: WireMessage {
     public var number: UInt64 = 0
     public var to: UInt64 = 0
     public var isLeaving: Bool = false
+    /// Its memory goes to a host of the other cell while it runs. Feature level 3.
+    public var far: WireFarMove? = nil
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3209,11 +3215,13 @@ public struct WireVmDeparture: WireMessage {
     public init(
         number: UInt64 = 0,
         to: UInt64 = 0,
-        isLeaving: Bool = false
+        isLeaving: Bool = false,
+        far: WireFarMove? = nil
     ) {
         self.number = number
         self.to = to
         self.isLeaving = isLeaving
+        self.far = far
     }
 
     public static var messageName: String { "VmDeparture" }
@@ -3223,6 +3231,7 @@ public struct WireVmDeparture: WireMessage {
         case 1: "number"
         case 2: "to"
         case 3: "is_leaving"
+        case 23: "far"
         default: nil
         }
     }
@@ -3240,6 +3249,9 @@ public struct WireVmDeparture: WireMessage {
             writer.tag(24)
             writer.byte(self.isLeaving ? 1 : 0)
         }
+        if let value = self.far {
+            writer.message(186, value)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3253,6 +3265,105 @@ public struct WireVmDeparture: WireMessage {
                 self.to = try reader.uint64()
             case 24:
                 self.isLeaving = try reader.bool()
+            case 186:
+                var value = self.far.take() ?? WireFarMove()
+                try reader.message(&value)
+                self.far = value
+            default: try reader.keepUnknown(in: &self.unknownFields)
+            }
+        }
+    }
+}
+
+/// A live migration to a host of another cell, which has kept the place under this epoch.
+public struct WireFarMove: WireMessage {
+    public var host: UInt64 = 0
+    public var epoch: UInt64 = 0
+    /// Of the copy that runs on where it was. Another one has not been sent.
+    public var source: UInt64 = 0
+    /// Thousandths of its memory; 1000 only when all is copied and the source has paused it.
+    public var progressMillis: UInt32 = 0
+    public var intent: WireMoveIntent = .unspecified
+    /// Why it can't be sent; empty while it may be.
+    public var failure: String = ""
+    public var unknownFields: [UInt8] = []
+
+    public init() {}
+
+    public init(
+        host: UInt64 = 0,
+        epoch: UInt64 = 0,
+        source: UInt64 = 0,
+        progressMillis: UInt32 = 0,
+        intent: WireMoveIntent = .unspecified,
+        failure: String = ""
+    ) {
+        self.host = host
+        self.epoch = epoch
+        self.source = source
+        self.progressMillis = progressMillis
+        self.intent = intent
+        self.failure = failure
+    }
+
+    public static var messageName: String { "FarMove" }
+
+    public static func fieldName(_ number: UInt32) -> String? {
+        switch number {
+        case 1: "host"
+        case 2: "epoch"
+        case 3: "source"
+        case 4: "progress_millis"
+        case 5: "intent"
+        case 6: "failure"
+        default: nil
+        }
+    }
+
+    public func encode(into writer: inout ByteWriter) {
+        if self.host != 0 {
+            writer.tag(8)
+            writer.varint(self.host)
+        }
+        if self.epoch != 0 {
+            writer.tag(16)
+            writer.varint(self.epoch)
+        }
+        if self.source != 0 {
+            writer.tag(24)
+            writer.varint(self.source)
+        }
+        if self.progressMillis != 0 {
+            writer.tag(32)
+            writer.varint(UInt64(self.progressMillis))
+        }
+        if self.intent.rawValue != 0 {
+            writer.tag(40)
+            writer.signed(Int64(self.intent.rawValue))
+        }
+        if !self.failure.isEmpty {
+            writer.tag(50)
+            writer.lengthDelimited(self.failure)
+        }
+        if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+    }
+
+    public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+        while true {
+            switch try reader.nextTag() {
+            case 0: return
+            case 8:
+                self.host = try reader.uint64()
+            case 16:
+                self.epoch = try reader.uint64()
+            case 24:
+                self.source = try reader.uint64()
+            case 32:
+                self.progressMillis = try reader.uint32()
+            case 40:
+                self.intent = WireMoveIntent(rawValue: try reader.int32())
+            case 50:
+                self.failure = try reader.string()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3267,6 +3378,8 @@ public struct WireVmArrival: WireMessage {
     /// It comes with its host, and is there what this row, a CellVm, says.
     public var host: UInt64 = 0
     public var row: [UInt8] = []
+    /// The host of the other cell that its memory comes from while it runs there; 0 for none. Feature level 3.
+    public var sender: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3276,13 +3389,15 @@ public struct WireVmArrival: WireMessage {
         number: UInt64 = 0,
         share: WireQuotaShare? = nil,
         host: UInt64 = 0,
-        row: [UInt8] = []
+        row: [UInt8] = [],
+        sender: UInt64 = 0
     ) {
         self.from = from
         self.number = number
         self.share = share
         self.host = host
         self.row = row
+        self.sender = sender
     }
 
     public static var messageName: String { "VmArrival" }
@@ -3294,6 +3409,7 @@ public struct WireVmArrival: WireMessage {
         case 3: "share"
         case 14: "host"
         case 15: "row"
+        case 23: "sender"
         default: nil
         }
     }
@@ -3318,6 +3434,10 @@ public struct WireVmArrival: WireMessage {
             writer.tag(122)
             writer.lengthDelimited(self.row)
         }
+        if self.sender != 0 {
+            writer.tag(184)
+            writer.varint(self.sender)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3337,6 +3457,8 @@ public struct WireVmArrival: WireMessage {
                 self.host = try reader.uint64()
             case 122:
                 self.row = try reader.bytes()
+            case 184:
+                self.sender = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -3633,6 +3755,10 @@ public struct WireCellMove: WireMessage {
     public var cause: WireCellMoveCause = .asked
     /// Since when it is down though it is to run, of one that leaves an evacuated region. Feature level 3.
     public var downSince: UInt64 = 0
+    /// It does not go while it runs. Feature level 3.
+    public var isCold: Bool = false
+    /// The epoch under which it was sent live, once it is committed; 0 for one that went cold.
+    public var sent: UInt64 = 0
     public var unknownFields: [UInt8] = []
 
     public init() {}
@@ -3649,7 +3775,9 @@ public struct WireCellMove: WireMessage {
         since: UInt64 = 0,
         home: WireVmHome? = nil,
         cause: WireCellMoveCause = .asked,
-        downSince: UInt64 = 0
+        downSince: UInt64 = 0,
+        isCold: Bool = false,
+        sent: UInt64 = 0
     ) {
         self.number = number
         self.vm = vm
@@ -3663,6 +3791,8 @@ public struct WireCellMove: WireMessage {
         self.home = home
         self.cause = cause
         self.downSince = downSince
+        self.isCold = isCold
+        self.sent = sent
     }
 
     public static var messageName: String { "CellMove" }
@@ -3681,6 +3811,8 @@ public struct WireCellMove: WireMessage {
         case 10: "home"
         case 11: "cause"
         case 31: "down_since"
+        case 32: "is_cold"
+        case 33: "sent"
         default: nil
         }
     }
@@ -3732,6 +3864,14 @@ public struct WireCellMove: WireMessage {
             writer.tag(248)
             writer.varint(self.downSince)
         }
+        if self.isCold {
+            writer.tag(256)
+            writer.byte(self.isCold ? 1 : 0)
+        }
+        if self.sent != 0 {
+            writer.tag(264)
+            writer.varint(self.sent)
+        }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
     }
 
@@ -3767,6 +3907,10 @@ public struct WireCellMove: WireMessage {
                 self.cause = WireCellMoveCause(rawValue: try reader.int32())
             case 248:
                 self.downSince = try reader.uint64()
+            case 256:
+                self.isCold = try reader.bool()
+            case 264:
+                self.sent = try reader.uint64()
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -6654,6 +6798,7 @@ public struct WireCellCommand: WireMessage {
         case commit
         case abort
         case settle
+        case send
         /// A value that a newer program knows; it is written back unchanged.
         case unrecognized(Int32)
 
@@ -6664,6 +6809,7 @@ public struct WireCellCommand: WireMessage {
             case 2: self = .commit
             case 3: self = .abort
             case 4: self = .settle
+            case 5: self = .send
             default: self = .unrecognized(rawValue)
             }
         }
@@ -6675,6 +6821,7 @@ public struct WireCellCommand: WireMessage {
             case .commit: 2
             case .abort: 3
             case .settle: 4
+            case .send: 5
             case .unrecognized(let rawValue): rawValue
             }
         }
@@ -7724,6 +7871,8 @@ public struct WireCellCommand: WireMessage {
         public var keepsName: Bool = false
         public var home: WireVmHome? = nil
         public var cause: WireCellMoveCause = .asked
+        /// It is stopped here and started there, also where it could go while it runs. Feature level 3.
+        public var isCold: Bool = false
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7734,7 +7883,8 @@ public struct WireCellCommand: WireMessage {
             request: [UInt8] = [],
             keepsName: Bool = false,
             home: WireVmHome? = nil,
-            cause: WireCellMoveCause = .asked
+            cause: WireCellMoveCause = .asked,
+            isCold: Bool = false
         ) {
             self.vm = vm
             self.to = to
@@ -7742,6 +7892,7 @@ public struct WireCellCommand: WireMessage {
             self.keepsName = keepsName
             self.home = home
             self.cause = cause
+            self.isCold = isCold
         }
 
         public static var messageName: String { "CellCommand.MoveVm" }
@@ -7754,6 +7905,7 @@ public struct WireCellCommand: WireMessage {
             case 4: "keeps_name"
             case 5: "home"
             case 6: "cause"
+            case 26: "is_cold"
             default: nil
             }
         }
@@ -7782,6 +7934,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(48)
                 writer.signed(Int64(self.cause.rawValue))
             }
+            if self.isCold {
+                writer.tag(208)
+                writer.byte(self.isCold ? 1 : 0)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7803,6 +7959,8 @@ public struct WireCellCommand: WireMessage {
                     self.home = value
                 case 48:
                     self.cause = WireCellMoveCause(rawValue: try reader.int32())
+                case 208:
+                    self.isCold = try reader.bool()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -7875,6 +8033,9 @@ public struct WireCellCommand: WireMessage {
         public var number: UInt64 = 0
         public var step: WireCellCommand.MoveStep = .unspecified
         public var reason: String = ""
+        /// Of MOVE_STEP_SEND: where the other cell has kept its place, and under which epoch. Feature level 3.
+        public var host: UInt64 = 0
+        public var epoch: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -7882,11 +8043,15 @@ public struct WireCellCommand: WireMessage {
         public init(
             number: UInt64 = 0,
             step: WireCellCommand.MoveStep = .unspecified,
-            reason: String = ""
+            reason: String = "",
+            host: UInt64 = 0,
+            epoch: UInt64 = 0
         ) {
             self.number = number
             self.step = step
             self.reason = reason
+            self.host = host
+            self.epoch = epoch
         }
 
         public static var messageName: String { "CellCommand.AdvanceMove" }
@@ -7896,6 +8061,8 @@ public struct WireCellCommand: WireMessage {
             case 1: "number"
             case 2: "step"
             case 3: "reason"
+            case 23: "host"
+            case 24: "epoch"
             default: nil
             }
         }
@@ -7913,6 +8080,14 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(26)
                 writer.lengthDelimited(self.reason)
             }
+            if self.host != 0 {
+                writer.tag(184)
+                writer.varint(self.host)
+            }
+            if self.epoch != 0 {
+                writer.tag(192)
+                writer.varint(self.epoch)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -7926,6 +8101,10 @@ public struct WireCellCommand: WireMessage {
                     self.step = WireCellCommand.MoveStep(rawValue: try reader.int32())
                 case 26:
                     self.reason = try reader.string()
+                case 184:
+                    self.host = try reader.uint64()
+                case 192:
+                    self.epoch = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -7950,6 +8129,10 @@ public struct WireCellCommand: WireMessage {
         public var home: WireVmHome? = nil
         /// Feature level 3.
         public var lostAt: UInt64 = 0
+        /// Where it runs and may be sent from live; 0 for one that comes cold. Feature level 3.
+        public var sender: UInt64 = 0
+        /// The highest that was given out where it is.
+        public var epoch: UInt64 = 0
         /// Its groups, as they are where it comes from.
         public var groups: [WireCellGroup] = []
         public var unknownFields: [UInt8] = []
@@ -7972,6 +8155,8 @@ public struct WireCellCommand: WireMessage {
             droppedDisks: [WireCellRemains.Disk] = [],
             home: WireVmHome? = nil,
             lostAt: UInt64 = 0,
+            sender: UInt64 = 0,
+            epoch: UInt64 = 0,
             groups: [WireCellGroup] = []
         ) {
             self.from = from
@@ -7989,6 +8174,8 @@ public struct WireCellCommand: WireMessage {
             self.droppedDisks = droppedDisks
             self.home = home
             self.lostAt = lostAt
+            self.sender = sender
+            self.epoch = epoch
             self.groups = groups
         }
 
@@ -8011,6 +8198,8 @@ public struct WireCellCommand: WireMessage {
             case 13: "dropped_disks"
             case 14: "home"
             case 35: "lost_at"
+            case 36: "sender"
+            case 37: "epoch"
             case 55: "groups"
             default: nil
             }
@@ -8073,6 +8262,14 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(280)
                 writer.varint(self.lostAt)
             }
+            if self.sender != 0 {
+                writer.tag(288)
+                writer.varint(self.sender)
+            }
+            if self.epoch != 0 {
+                writer.tag(296)
+                writer.varint(self.epoch)
+            }
             for value in self.groups {
                 writer.message(442, value)
             }
@@ -8119,6 +8316,10 @@ public struct WireCellCommand: WireMessage {
                     self.home = value
                 case 280:
                     self.lostAt = try reader.uint64()
+                case 288:
+                    self.sender = try reader.uint64()
+                case 296:
+                    self.epoch = try reader.uint64()
                 case 442:
                     self.groups.append(try reader.message(WireCellGroup.self))
                 default: try reader.keepUnknown(in: &self.unknownFields)
@@ -8139,6 +8340,8 @@ public struct WireCellCommand: WireMessage {
         public var floor: UInt64 = 0
         /// Since when it is down though it is to run; 0 where nobody counts that. Feature level 3.
         public var downSince: UInt64 = 0
+        /// The epoch under which it was sent live; 0 for one that went cold. Feature level 3.
+        public var sent: UInt64 = 0
         public var unknownFields: [UInt8] = []
 
         public init() {}
@@ -8150,7 +8353,8 @@ public struct WireCellCommand: WireMessage {
             isCommitted: Bool = false,
             epoch: UInt64 = 0,
             floor: UInt64 = 0,
-            downSince: UInt64 = 0
+            downSince: UInt64 = 0,
+            sent: UInt64 = 0
         ) {
             self.from = from
             self.number = number
@@ -8159,6 +8363,7 @@ public struct WireCellCommand: WireMessage {
             self.epoch = epoch
             self.floor = floor
             self.downSince = downSince
+            self.sent = sent
         }
 
         public static var messageName: String { "CellCommand.EndArrival" }
@@ -8172,6 +8377,7 @@ public struct WireCellCommand: WireMessage {
             case 5: "epoch"
             case 6: "floor"
             case 26: "down_since"
+            case 27: "sent"
             default: nil
             }
         }
@@ -8205,6 +8411,10 @@ public struct WireCellCommand: WireMessage {
                 writer.tag(208)
                 writer.varint(self.downSince)
             }
+            if self.sent != 0 {
+                writer.tag(216)
+                writer.varint(self.sent)
+            }
             if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
         }
 
@@ -8226,6 +8436,8 @@ public struct WireCellCommand: WireMessage {
                     self.floor = try reader.uint64()
                 case 208:
                     self.downSince = try reader.uint64()
+                case 216:
+                    self.sent = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }
@@ -10181,6 +10393,7 @@ public struct WireCellResult: WireMessage {
         case 2: "done"
         case 3: "items"
         case 4: "refused"
+        case 24: "kept"
         default: nil
         }
     }
@@ -10197,6 +10410,8 @@ public struct WireCellResult: WireMessage {
             writer.message(26, value)
         case .refused(let value):
             writer.message(34, value)
+        case .kept(let value):
+            writer.message(194, value)
         case nil: break
         }
         if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
@@ -10223,6 +10438,11 @@ public struct WireCellResult: WireMessage {
                 if case .refused(let known) = self.outcome { value = known }
                 try reader.message(&value)
                 self.outcome = .refused(value)
+            case 194:
+                var value = WireCellResult.Kept()
+                if case .kept(let known) = self.outcome { value = known }
+                try reader.message(&value)
+                self.outcome = .kept(value)
             default: try reader.keepUnknown(in: &self.unknownFields)
             }
         }
@@ -10233,6 +10453,8 @@ public struct WireCellResult: WireMessage {
         /// One for each of the command's items.
         case items(WireCellResult.Items)
         case refused(WireCellRefusal)
+        /// A place is kept for a VM that may be sent there live. Feature level 3.
+        case kept(WireCellResult.Kept)
     }
 
     public struct Done: WireMessage {
@@ -10254,6 +10476,57 @@ public struct WireCellResult: WireMessage {
             while true {
                 switch try reader.nextTag() {
                 case 0: return
+                default: try reader.keepUnknown(in: &self.unknownFields)
+                }
+            }
+        }
+    }
+
+    public struct Kept: WireMessage {
+        public var host: UInt64 = 0
+        public var epoch: UInt64 = 0
+        public var unknownFields: [UInt8] = []
+
+        public init() {}
+
+        public init(
+            host: UInt64 = 0,
+            epoch: UInt64 = 0
+        ) {
+            self.host = host
+            self.epoch = epoch
+        }
+
+        public static var messageName: String { "CellResult.Kept" }
+
+        public static func fieldName(_ number: UInt32) -> String? {
+            switch number {
+            case 1: "host"
+            case 2: "epoch"
+            default: nil
+            }
+        }
+
+        public func encode(into writer: inout ByteWriter) {
+            if self.host != 0 {
+                writer.tag(8)
+                writer.varint(self.host)
+            }
+            if self.epoch != 0 {
+                writer.tag(16)
+                writer.varint(self.epoch)
+            }
+            if !self.unknownFields.isEmpty { writer.raw(self.unknownFields) }
+        }
+
+        public mutating func merge(from reader: inout ByteReader) throws(DecodeError) {
+            while true {
+                switch try reader.nextTag() {
+                case 0: return
+                case 8:
+                    self.host = try reader.uint64()
+                case 16:
+                    self.epoch = try reader.uint64()
                 default: try reader.keepUnknown(in: &self.unknownFields)
                 }
             }

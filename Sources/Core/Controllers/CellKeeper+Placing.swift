@@ -310,7 +310,7 @@ extension CellKeeper {
             let verdict = result(outcome, 0)
             settle(.region(region.name, region.epoch), verdict, now)
             if case .done = verdict { noted(region, now) }
-        case .moveVM(let vm, _, _, _, _, _):
+        case .moveVM(let vm, _, _, _, _, _, _):
             if case .refused(let refusal) = result(outcome, 0) { notSent(vm, refusal, now) }
         case .noteAdvice:
             // It is told again a minute later.
@@ -327,7 +327,7 @@ extension CellKeeper {
         case .notTaken: true
         case .applied(let result):
             switch result.outcome {
-            case .done: false
+            case .done, .kept: false
             case .refused: true
             case .items(let items): items.contains { if case .refused = $0 { true } else { false } }
             }
@@ -349,7 +349,7 @@ extension CellKeeper {
         case .applied(let result):
             let at = result.revision.index
             switch result.outcome {
-            case .done: return .done(at)
+            case .done, .kept: return .done(at)
             case .refused(let refusal): return .refused(refusal)
             case .items(let items):
                 guard item < items.count else { return .unknown }

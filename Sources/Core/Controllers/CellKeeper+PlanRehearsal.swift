@@ -23,9 +23,10 @@ extension Rehearsal {
 
     private var plan: RegionPlan? { keeper.standing(of: result.region)?.plan }
 
-    /// How long it stands still; moves from cell to cell are cold.
+    /// How long it stands still.
     func downtime(_ vm: CellVM) -> String {
         if of == .loss { return "" }
+        if vm.goesLive { return "it goes while it runs; where that fails, by a stop and a start" }
         switch vm.phase {
         case .running, .paused:
             let grace = HostKeeper.Timing.grace(of: vm.spec)

@@ -219,7 +219,7 @@ struct Rehearsal {
                 keeper.take(.applied(CellResult(revision: .zero, outcome: .done)), of: operation, now: now)
             case .placeVMs(let placings, _): for placing in placings { place(placing, &rows) }
             case .releaseVMs(let releases, _): for release in releases { self.release(release.vm, &rows) }
-            case .moveVM(let id, let to, _, _, _, _): send(id, to, &rows)
+            case .moveVM(let id, let to, _, _, _, _, _): send(id, to, &rows)
             case .beginMigration(let id, _, let to, _, _): migrate(id, to, &rows)
             default: break
             }

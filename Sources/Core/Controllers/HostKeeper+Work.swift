@@ -18,6 +18,12 @@ extension HostKeeper {
     }
 
     func wish(_ row: CellVM) -> Wish {
+        if let arrival = row.arrival {
+            guard let sender = arrival.sender, let place = row.place, place.assignment.host == host else {
+                return .gone(nil)
+            }
+            return .arrive(place.epoch, from: sender)
+        }
         if let place = row.place, place.assignment.host == host {
             if row.phase == .stopped, !place.isReleasing, !row.isDeleting { return .ended }
             if place.isReleasing || row.isDeleting || row.power == .stopped || row.phase == .stopping {
@@ -26,10 +32,9 @@ extension HostKeeper {
             switch row.phase {
             case .stopped, .crashed, .looping: return .ended
             case .waiting, .starting, .running, .paused, .stopping, .unknown:
-                let migration = row.migration.flatMap { $0.phase == .copying ? $0 : nil }
                 return .run(
                     place.epoch, isPaused: row.power == .paused, mayStart: row.phase == .starting,
-                    migration: migration)
+                    migration: row.sending)
             }
         }
         guard let migration = row.migration else { return .gone(nil) }
@@ -117,7 +122,8 @@ extension HostKeeper {
         case .arrive(let epoch, let source):
             guard let row else { return }
             isBusy = true
-            if mutated(.destinationBeforeCommit), row.migration?.isCopied == true, record.copy?.state == .arriving,
+            if mutated(.destinationBeforeCommit), row.migration?.isCopied ?? (row.arrival != nil),
+                record.copy?.state == .arriving,
                 record.copy?.epoch == epoch, record.copy?.order == nil
             {
                 record.copy?.order = .finish

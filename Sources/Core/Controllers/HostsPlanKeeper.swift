@@ -250,7 +250,7 @@ package struct HostsPlanKeeper: Sendable {
             }
             switch outcome {
             // One that its cell does not know has no VMs there.
-            case .done, .items, .refused(.unknownHost), .refused(.hostRemoved):
+            case .done, .kept, .items, .refused(.unknownHost), .refused(.hostRemoved):
                 let reason = watch.stays ?? ""
                 return .root(
                     .moveHost(

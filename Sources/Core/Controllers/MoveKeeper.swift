@@ -20,10 +20,21 @@ package struct MoveKeeper: Sendable {
     package static let patienceOfLost = Nanoseconds.seconds(20)
     /// Moves that each other cell is asked about at once: those to one that does not answer wait for it alone.
     package static let asksMax = 64
+    /// Of VMs that are sent live to one other cell at a time; the next ones wait for them.
+    package static let sendingMax = 4
+    /// One that is sent gets no further for so long: that comes to nothing.
+    package static let stallMax = Nanoseconds.seconds(60)
+    /// Between two of a cell's own steps for one that is sent, which is looked at more often than any other.
+    package static let sentPause = Nanoseconds.milliseconds(300)
 
     private struct Watch {
         var phase: CellMove.Phase
+        /// Since when it is in its phase, or in that of being sent got further.
         var since: Instant
+        var progressMillis: UInt32 = 0
+        var cause = CellMove.Cause.asked
+        /// Of one that is sent: when its cell was asked for the next step.
+        var askedAt: Instant?
         /// What the other cell said last of why it has no place; empty while it looks for one.
         var why = ""
     }
@@ -71,11 +82,12 @@ package struct MoveKeeper: Sendable {
         return asks
     }
 
-    /// What to ask for now. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
+    /// What to ask for now; of a quick look, for those that are sent live alone. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
     /// whether the images that one rests on stay, as far as is known here, `groups` those that go along with one, `isCalledOff` whether the plan that began a move does not
     /// want it any more, and `isThere` which cells there are.
     package mutating func plan(
-        _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, vm: (VMID) -> CellVM?,
+        _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, isQuick: Bool = false,
+        vm: (VMID) -> CellVM?,
         mayArrive: (CellVM) -> Bool = { _ in true }, groups: (CellVM) -> [CellGroup] = { _ in [] },
         isCalledOff: (CellMove) -> Bool = { _ in false },
         isThere: (UInt64) -> Bool
@@ -91,17 +103,52 @@ package struct MoveKeeper: Sendable {
             asked[cell, default: 0] += 1
             return asked[cell, default: 0] <= MoveKeeper.asksMax
         }
-        for move in open {
+        // hash order: looked up only
+        var sending: [UInt64: Int] = [:]
+        for move in open where move.phase == .sending { sending[move.to, default: 0] += 1 }
+        for move in open where !isQuick || move.phase == .sending {
             let known = watched[move.number]
             let since = known?.phase == move.phase && !isHeld ? known?.since ?? now : now
             let why = known?.phase == move.phase ? known?.why ?? "" : ""
-            watched[move.number] = Watch(phase: move.phase, since: since, why: why)
+            watched[move.number] = Watch(
+                phase: move.phase, since: since, progressMillis: known?.progressMillis ?? 0, cause: move.cause,
+                askedAt: known?.phase == move.phase ? known?.askedAt : nil, why: why
+            )
             // One that waits anyway, or goes wherever there is room, is tried elsewhere soon.
             let goesAnywhere = move.cause == .regionLost || move.cause == .evacuation
             let isLate = now - since > (goesAnywhere ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
             switch move.phase {
+            case .sending:
+                if let askedAt = known?.askedAt, known?.phase == .sending, now - askedAt < MoveKeeper.sentPause {
+                    continue
+                }
+                guard let vm = vm(move.vm) else { continue }
+                let count = asks.count
+                defer { if asks.count > count { watched[move.number]?.askedAt = now } }
+                let far = vm.departure?.far
+                let progress = far?.progressMillis ?? 0
+                if let known, known.phase == .sending, progress > known.progressMillis {
+                    watched[move.number]?.since = now
+                }
+                watched[move.number]?.progressMillis = progress
+                let isStalled = now - (watched[move.number]?.since ?? now) > MoveKeeper.stallMax
+                if far?.isCopied == true && vm.sending != nil || mutated(.commitBeforeCopied) {
+                    asks.append(.own(.advanceMove(move.number, .commit, reason: "")))
+                } else if isCalledOff(move) {
+                    asks.append(
+                        .own(.advanceMove(move.number, .abort, reason: "the plan for its region was called off")))
+                } else if vm.sending == nil || isStalled {
+                    let why = far.map(\.failure).flatMap { $0.isEmpty ? nil : $0 } ?? "it got no further"
+                    // Whom nobody asked for goes however it can.
+                    asks.append(
+                        .own(
+                            move.cause == .asked
+                                ? .advanceMove(move.number, .abort, reason: "it could not be sent live: \(why)")
+                                : .advanceMove(move.number, .leave, reason: "")))
+                }
             case .preparing:
                 guard let vm = vm(move.vm) else { continue }
+                let isLive = move.preparation(of: vm, from: cell).sender != nil
                 if !isThere(move.to) {
                     asks.append(.own(.advanceMove(move.number, .abort, reason: "there is no such cell")))
                 } else if isCalledOff(move) {
@@ -114,6 +161,9 @@ package struct MoveKeeper: Sendable {
                 } else if isLate {
                     let text = "the other cell found no place for it in time" + (why.isEmpty ? "" : ": \(why)")
                     asks.append(.own(.advanceMove(move.number, .abort, reason: text)))
+                } else if isLive && sending[move.to, default: 0] >= MoveKeeper.sendingMax {
+                    // It waits for those before it, not for the other cell.
+                    watched[move.number]?.since = now
                 } else if mayArrive(vm), mayAsk(move.to) {
                     asks.append(
                         .other(move.to, .prepareArrival(move.preparation(of: vm, from: cell, groups: groups(vm)))))
@@ -149,7 +199,14 @@ package struct MoveKeeper: Sendable {
             watched[arrival.number]?.why = why
         }
         return switch (asked, outcome) {
+        // Whom somebody asked to move while it runs is not stopped for it.
+        case (.prepareArrival(let arrival), .done)
+        where arrival.sender != nil && watched[arrival.number]?.cause == .asked:
+            .advanceMove(
+                arrival.number, .abort,
+                reason: "the other cell can't take it while it runs; --cold stops it for its way")
         case (.prepareArrival(let arrival), .done): .advanceMove(arrival.number, .leave, reason: "")
+        case (.prepareArrival(let arrival), .kept(let far)): .advanceMove(arrival.number, .send, reason: "", far: far)
         case (.prepareArrival, .refused(.notKeptYet)): nil
         case (.prepareArrival(let arrival), .refused) where mutated(.leavesUnprepared):
             .advanceMove(arrival.number, .leave, reason: "")
@@ -158,7 +215,7 @@ package struct MoveKeeper: Sendable {
         // The cell whose VM it is knows of no such move: what is kept for it here is kept for nothing.
         case (.confirmMove(let vm, let from, let number), .refused(.moveIsOver)):
             .endArrival(vm, from: from, number: number, isCommitted: false, epoch: 0, floor: 0)
-        case (.endArrival(_, _, let number, _, _, _, _), .done): .advanceMove(number, .settle, reason: "")
+        case (.endArrival(_, _, let number, _, _, _, _, _), .done): .advanceMove(number, .settle, reason: "")
         default: nil
         }
     }

@@ -194,11 +194,13 @@ package enum FleetTable {
 
                 With --dry-run its host measures for a second what the guest writes, and says how the move would go.
 
-                To another cell a VM goes cold: once that cell has kept room for it, it stops here, and starts there.
+                To another cell a VM goes once that has kept room for it: one that runs goes while it runs, and stays with the
+                reason where that fails; any other, and with --cold each, stops here and starts there.
                 """,
             arguments: [vm],
             options: [
                 tenant, Option("cell", .text("CELL"), help: "to this cell, which chooses the host"),
+                Option("cold", help: "to another cell: stop it here and start it there"),
                 Option("to", .text("HOST"), help: "where to (default: where placement would put it)"),
                 Option(
                     "intent", .choice(["gentle", "balanced", "now"]),
@@ -729,9 +731,9 @@ package enum FleetTable {
             "region evacuate", summary: "have a region's VMs leave it while it is there",
             details: """
                 Nothing new goes to the region, and VMs that may move (`muster vm create --region-loss may-move` or must-move) leave
-                it: those of a cell with hosts in other regions by live migration there, those of a cell with all hosts in it to
-                cells of other regions. The latter is cold: the other cell keeps a place, then the guest is asked to end, and it
-                starts there. Home-only VMs of such a cell, and those with local disks, stay. A cell has as many on their way as may
+                it while they run: those of a cell with hosts in other regions to these, those of a cell with all hosts in it to
+                cells of other regions, which keep a place first. One that can't be sent so is asked to end, and starts there.
+                Home-only VMs of such a cell, and those with local disks, stay. A cell has as many on their way as may
                 migrate in it (migrationsMax of `muster cell set`), those that must move first, then by priority.
 
                 The plan is the cluster's: it goes on whoever leads, and new VMs leave too. --pause has what is on its way go on and

@@ -19,6 +19,8 @@ struct Cells {
         var loansAt = Instant.origin
         /// When VMs on their way to other cells are looked after next, and what is remembered of them.
         var movesAt = Instant.origin
+        /// When those that are sent live are looked at again, which is sooner.
+        var sentAt = Instant(nanoseconds: .max)
         /// How far the cell was when no move was open in it: none is until it goes on.
         var movesNoneAt: LogIndex?
         var moves = MoveKeeper()

@@ -22,17 +22,23 @@ extension NodeEngine {
                 cells.kept[k].movesAt = now
             }
         }
-        for k in cells.kept.indices where now >= cells.kept[k].movesAt { tendMoves(k, now) }
+        for k in cells.kept.indices where now >= min(cells.kept[k].movesAt, cells.kept[k].sentAt) { tendMoves(k, now) }
     }
 
     private func tendMoves(_ k: Int, _ now: Instant) {
-        cells.kept[k].movesAt = now + settings.moveInterval
+        let isQuick = now < cells.kept[k].movesAt
+        if !isQuick { cells.kept[k].movesAt = now + settings.moveInterval }
+        cells.kept[k].sentAt = Instant(nanoseconds: .max)
         let group = cells.kept[k].group
         guard packLevel >= FeatureLevel.cells, let i = position(of: group) else { return }
         let applied = replicas[i].applied.index
         if cells.kept[k].movesNoneAt == applied { return }
         guard let open = openMoves(of: group) else { return }
         cells.kept[k].movesNoneAt = open.isEmpty ? applied : nil
+        // One that is copied stands still until its commit.
+        if open.contains(where: { $0.phase == .sending }) {
+            cells.kept[k].sentAt = now + NodeEngine.sendingInterval
+        }
         let root = steward.view
         let highest = root.cluster?.cellHighest ?? 0
         var keeper = cells.kept[k].moves
@@ -40,11 +46,11 @@ extension NodeEngine {
         // One that is not heard of yet is none that is retired.
         let isThere = { (number: UInt64) in number > highest || root.cell(GroupID(.cell, number: number)) != nil }
         var asks: [MoveKeeper.Ask] = []
-        if now >= cells.kept[k].arrivalsAt {
+        if !isQuick, now >= cells.kept[k].arrivalsAt {
             cells.kept[k].arrivalsAt = now + NodeEngine.arrivalsInterval
             asks = keeper.plan(arrivals: arrivals(of: group), now: now, isThere: isThere)
         }
-        asks += keeper.plan(open, of: group.number, now: now, isHeld: areMovesHeld(group)) { id in
+        asks += keeper.plan(open, of: group.number, now: now, isHeld: areMovesHeld(group), isQuick: isQuick) { id in
             guard case .cell(let found)? = readHere(group, .cell(.vm(id))), case .rows(let rows, _) = found.body,
                 case .vm(_, let vm?)?? = rows.first.map(\.content)
             else { return nil }
@@ -65,6 +71,7 @@ extension NodeEngine {
     }
 
     private static var arrivalsInterval: Nanoseconds { .seconds(10) }
+    private static var sendingInterval: Nanoseconds { .milliseconds(5) }
 
     /// The first page of them: there are few, and those that come end.
     private func arrivals(of group: GroupID) -> [(vm: VMID, arrival: CellVM.Arrival)] {

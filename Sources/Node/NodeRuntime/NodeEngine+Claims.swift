@@ -43,7 +43,9 @@ extension NodeEngine {
 
     /// Has the name held first where that is needed. False where it is not.
     func beginClaim(_ k: Int, _ operation: CellCommand.Operation, _ now: Instant) -> Bool {
-        guard case .moveVM(let id, let to, _, _, let home, let cause) = operation, cause != .asked else { return false }
+        guard case .moveVM(let id, let to, _, _, let home, let cause, _) = operation, cause != .asked else {
+            return false
+        }
         let group = cells.kept[k].group
         let view = steward.view
         guard let target = view.cell(GroupID(.cell, number: to)), let vm = cells.kept[k].keeper.view.vms[id] else {

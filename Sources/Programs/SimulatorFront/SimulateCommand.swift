@@ -232,7 +232,7 @@ struct Summary {
                 VMs: \(fleet.created) created, \(fleet.deleted) deleted, \(fleet.starts) starts, \(fleet.movesBegun) moves begun, \
                 \(fleet.rebalanced) of them for a better balance, \(fleet.returned) back after a drain and \(fleet.enforced) off hosts that were changed, and \(fleet.movesCommitted) committed, \(fleet.vmsAtEnd) at the end of which \(fleet.waitingAtEnd) wait
                 gangs: \(fleet.gangsPlaced) placed, \(fleet.gangsLeft) VMs left theirs without a place
-                between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsKept) were kept for and stayed
+                between cells: \(fleet.cellsChanged) VMs went, \(fleet.cellsChangedLive) of them live, \(fleet.cellsKept) were kept for and stayed
                 hosts between cells: \(fleet.hostsHandedOver) went with \(fleet.vmsHandedOver) VMs, \(fleet.hostsKept) were to go and stayed; plans for \
                 splits and merges were made or changed \(fleet.hostsPlans) times, and \(fleet.plansByThemselves) began by themselves; \
                 \(fleet.hostsByPlans) hosts changed cells beside them

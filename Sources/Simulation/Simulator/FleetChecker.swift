@@ -163,6 +163,7 @@ final class FleetChecker {
             // It is another cell's now, as is held against that one.
             if let way = old.departure {
                 fleet.counts.cellsChanged += 1
+                if way.far != nil { fleet.counts.cellsChangedLive += 1 }
                 let cause = moves.first { $0.number == way.number }?.cause
                 if cause == .regionLost { fleet.counts.regionAway += 1 }
                 if cause == .regionBack { fleet.counts.regionHome += 1 }
@@ -255,10 +256,12 @@ final class FleetChecker {
     // MARK: Ends
 
     /// What the cell takes for ended has ended: a copy that lost its place, or that a phase says is over, and the other end of a
-    /// move that is forgotten. Of a host that is down nothing may run; elsewhere nothing may be left of it.
+    /// move that is forgotten. Of a host that is down nothing may run; elsewhere nothing may be left of it, but for the ends of a live
+    /// migration to another cell: they stand still, and their hosts drop them when they hear of it.
     private func checkEnds(_ old: CellVM, _ new: CellVM?, _ before: CellView, _ fleet: Fleet) {
         if let place = old.place {
-            if hasEnded(place, old, new, before) { requireEnd(of: old, place, fleet) }
+            let isFar = old.arrival?.sender != nil || (new == nil && old.departure?.far != nil)
+            if hasEnded(place, old, new, before) { requireEnd(of: old, place, mayStandStill: isFar, fleet) }
             if new?.place?.assignment.host != place.assignment.host { fleet.left(old.id, place.assignment.host) }
         }
         if let migration = old.migration, new?.migration?.target.epoch != migration.target.epoch {
@@ -279,13 +282,13 @@ final class FleetChecker {
         return new.migration?.phase != .leaving || new.migration?.source.epoch != place.epoch
     }
 
-    private func requireEnd(of vm: CellVM, _ place: VMPlace, _ fleet: Fleet) {
+    private func requireEnd(of vm: CellVM, _ place: VMPlace, mayStandStill: Bool = false, _ fleet: Fleet) {
         let host = fleet.hosts[Int(place.assignment.host.rawValue) - 1]
         let now = host.node.local(fleet.world.now)
         host.driver.settle(now)
         let isDown = view.hosts[host.id]?.health != .up
         let isThere =
-            isDown
+            isDown || mayStandStill
             ? host.driver.running.contains(RunningVM(vm.id, epoch: place.epoch)) : host.driver.holds(vm.id, place.epoch)
         guard isThere else { return }
         broken(
@@ -302,6 +305,8 @@ final class FleetChecker {
         let key: VMEpoch
         switch order {
         case .receive(let vm, let epoch, _):
+            // Of one that is another cell's still nothing goes on by it, whatever became of its place here.
+            if vm.arrival != nil { return }
             let ends = [view.vms[vm.id]?.migration?.target, view.vms[vm.id]?.place]
             if !ends.contains(where: { $0?.assignment.host == host.id && $0?.epoch == epoch }),
                 !fleet.movesHosts || !fleet.isPlaced(vm.id, on: host.id)

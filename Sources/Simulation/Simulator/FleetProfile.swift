@@ -157,6 +157,8 @@ public struct FleetCounts: Sendable {
     public var enforced = 0
     /// VMs that went from one cell to another.
     public var cellsChanged = 0
+    /// Of those, VMs that ran all the time.
+    public var cellsChangedLive = 0
     /// Regions whose nodes all crashed.
     public var regionsLost = 0
     /// VMs that went to another cell because their region was lost.
@@ -220,6 +222,7 @@ public struct FleetCounts: Sendable {
         a.returned += b.returned
         a.enforced += b.enforced
         a.cellsChanged += b.cellsChanged
+        a.cellsChangedLive += b.cellsChangedLive
         a.cellsKept += b.cellsKept
         a.regionsLost += b.regionsLost
         a.regionAway += b.regionAway

@@ -259,15 +259,18 @@ extension PlanInfo {
 
     /// The way to another cell. `forecast`: what that cell has room for, as far as that is known.
     package init(
-        moving vm: CellVM, to cell: String, forecast: String, at index: LogIndex, hostName: (HostID) -> String
+        moving vm: CellVM, to cell: String, isCold: Bool, forecast: String, at index: LogIndex,
+        hostName: (HostID) -> String
     ) {
         let step = PlanStep(
             action: "move", vm: vm.name, tenant: vm.tenant, from: vm.place.map { hostName($0.assignment.host) } ?? "",
             to: cell)
         let how =
-            vm.mayRun
-            ? "it stops once cell \(cell) has kept room for it, and starts there"
-            : "it goes once cell \(cell) has kept room for it"
+            !vm.mayRun
+            ? "it goes once cell \(cell) has kept room for it"
+            : isCold || !vm.goesLive
+                ? "it stops once cell \(cell) has kept room for it, and starts there"
+                : "it goes while it runs once cell \(cell) has kept room for it, and stays where that fails"
         self.init(index, [step], [], [how] + (forecast.isEmpty ? [] : [forecast]))
     }
 

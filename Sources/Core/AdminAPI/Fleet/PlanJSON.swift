@@ -339,8 +339,10 @@ package struct PlanInfo: Shaped {
 package struct MigrationWish: Shaped {
     /// By name; nil for the best one.
     package var host: String?
-    /// Another cell, by name: it stops here and starts there, on a host that the cell chooses.
+    /// Another cell, by name, which chooses the host.
     package var cell: String?
+    /// It stops here and starts there, also where it could go while it runs.
+    package var isCold = false
     /// Nil: as the VM or its cell is set.
     package var intent: MoveIntent?
     package init(host: String? = nil, cell: String? = nil, intent: MoveIntent? = nil) {
@@ -354,7 +356,11 @@ package struct MigrationWish: Shaped {
             Field("host", .name, isRequired: false, "where it is to go; the best host when left out"),
             Field(
                 "cell", .name, isRequired: false,
-                "another cell: a VM that runs stops once that has room for it, and starts there"),
+                "another cell: once that has room for it, a VM that runs goes there live, and any other is started there"
+            ),
+            Field(
+                "cold", .boolean, isRequired: false,
+                "to another cell: stop it here and start it there, also where it could go while it runs"),
             Field(
                 "intent", .choice(FleetWords.intent.all), isRequired: false,
                 "what it may cost: gentle never slows the guest down and leaves others most of the bandwidth, or fails with the reason; "
@@ -365,6 +371,7 @@ package struct MigrationWish: Shaped {
         var members: [JSONMember] = []
         members.add("host", host)
         members.add("cell", cell)
+        if isCold { members.append(JSONMember("cold", .bool(true))) }
         members.add("intent", intent.map { FleetWords.intent[$0] })
         return members
     }
@@ -372,9 +379,13 @@ package struct MigrationWish: Shaped {
         host = object.optionalText("host")
         cell = object.optionalText("cell")
         intent = object.optionalText("intent").flatMap { FleetWords.intent[$0] }
+        isCold = object.bool("cold")
         if cell != nil && intent != nil {
             throw object.wrong(
-                "intent", "is for a move within a cell; to another cell the VM goes stopped: leave it out")
+                "intent", "is for a move within a cell; to another cell it goes as it or its cell is set: leave it out")
+        }
+        if isCold && cell == nil {
+            throw object.wrong("cold", "is for a move to another cell; within its cell a VM moves while it runs")
         }
         if host != nil && cell != nil {
             throw object.wrong("cell", "chooses the host itself; leave host out, or move the VM within its cell")

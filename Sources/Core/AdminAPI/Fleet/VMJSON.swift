@@ -391,7 +391,7 @@ package struct VMInfo: Shaped {
         created = vm.createdAt.seconds
         createdBy = vm.createdBy
         revision = vm.revision.description
-        migration = vm.migration.map { MigrationInfo($0, of: vm, now: now, hostName: hostName) }
+        migration = (vm.migration ?? vm.sending).map { MigrationInfo($0, of: vm, now: now, hostName: hostName) }
         toCell = vm.departure.map { Int64(clamping: $0.to) }
         fromCell = vm.arrival.map { Int64(clamping: $0.from) }
         spec = vm.spec

@@ -150,8 +150,8 @@ extension Cell {
         var vms: [CellVM] = []
         for vm in try access.ids(CellKey.hostVMs(id)) {
             let record = try row(vm, access)
-            // One that is still another cell's is nothing to do.
-            if record.arrival == nil { vms.append(record) }
+            // One that is still another cell's, and comes cold, is nothing to do.
+            if record.isWork { vms.append(record) }
         }
         return .work(vms, workIndex: host.workIndex, lease: length)
     }
@@ -173,7 +173,7 @@ extension Cell {
                 bad = key
                 return false
             }
-            all.append((vm, value.isEmpty ? nil : value.bigEndian64(at: 1)))
+            all.append((vm, value.first == 0 ? value.bigEndian64(at: 1) : nil))
             return true
         }
         if let bad { throw CellKey.corrupt(bad) }
@@ -184,7 +184,7 @@ extension Cell {
             if noted == nil || revision.index > since {
                 // What an older program wrote says nothing of the row, and one that comes from another cell nothing of its end.
                 let record = try row(vm, access)
-                if record.arrival != nil { continue }
+                if !record.isWork { continue }
                 revision = record.revision
                 if revision.index > since { changes.vms.append(record) }
             }

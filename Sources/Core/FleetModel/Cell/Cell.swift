@@ -140,9 +140,9 @@ struct CellStep<Access: StateAccess> {
         let now: UInt64?
         switch operation {
         case .restartVM(let id), .beginMigration(let id, _, _, _, _), .cancelMigration(let id, _),
-            .moveVM(let id, _, _, _, _, _):
+            .moveVM(let id, _, _, _, _, _, _):
             now = try vm(id)?.generation
-        case .advanceMove(let number, _, _):
+        case .advanceMove(let number, _, _, _):
             let move = try access.record(CellMove.self, CellTable.moves.key(number))
             now = try move.flatMap { (move) throws(StoreError) in try vm(move.vm) }?.generation
         case .setHostDuty(let id, _), .removeHost(let id, _), .careForHost(let id, _): now = try host(id)?.generation
@@ -206,15 +206,17 @@ struct CellStep<Access: StateAccess> {
             return try takeQuota(tenant, QuotaReceipt(from: from, number: number), share)
         case .settleLoan(let tenant, let to, let number, let isTaken):
             return try settleLoan(tenant, to: to, number, isTaken)
-        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause):
-            return try moveVM(vm, to: cell, request, keepsName: keepsName, home, cause)
+        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause, let isCold):
+            return try moveVM(vm, to: cell, request, keepsName: keepsName, home, cause, isCold: isCold)
         case .noteRegion(let region): return noteRegion(region)
         case .confirmMove(let vm, let from, let number): return try confirmMove(vm, from: from, number)
         case .resealVM(let vm, let boxes): return try reseal(vm, boxes)
-        case .advanceMove(let number, let step, let reason): return try advanceMove(number, step, reason)
+        case .advanceMove(let number, let step, let reason, let far):
+            return try advanceMove(number, step, reason, far)
         case .prepareArrival(let arrival): return try prepareArrival(arrival)
-        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince):
-            return try endArrival(vm, from: cell, number, isCommitted: isCommitted, epoch, floor: floor, downSince)
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince, let sent):
+            return try endArrival(
+                vm, from: cell, number, isCommitted: isCommitted, epoch, floor: floor, downSince, sent: sent)
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             return try holdName(tenant, name, NameHold(cell: cell, request: request, at: time), replaces: replaces)
         }
@@ -348,11 +350,11 @@ extension CellCommand.Operation {
             .deleteVM, .putGroup, .deleteGroup, .releaseHost, .sendHost, .closeCell:
             true
         case .careForHost(_, let care): care != .endAbsence && care != .endReturn && care != .endEnforcement
-        case .moveVM(_, _, _, _, _, let cause): cause == .asked
+        case .moveVM(_, _, _, _, _, let cause, _): cause == .asked
         case .setSetting(let setting, _): CellSetting.shown.contains(setting)
         case .beginMigration(_, _, _, let cause, _), .releaseVMs(_, let cause): cause == .asked
         // Who may also be a controller that gave up; the one who asked has a name in the audit either way.
-        case .cancelMigration, .advanceMove(_, .abort, _): true
+        case .cancelMigration, .advanceMove(_, .abort, _, _): true
         default: false
         }
     }

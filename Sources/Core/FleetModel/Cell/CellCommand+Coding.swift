@@ -196,12 +196,13 @@ extension CellCommand.Operation {
             guard let cause = CellMove.Cause(rawValue: wire.cause.rawValue) else { return nil }
             self = .moveVM(
                 VMID(wire.vm), to: wire.to, request: wire.request, keepsName: wire.keepsName,
-                home: wire.home.map { CellVM.Home($0) }, cause: cause)
+                home: wire.home.map { CellVM.Home($0) }, cause: cause, isCold: wire.isCold)
         case .noteRegion(let wire): self = .noteRegion(CellRegion(wire))
         case .confirmMove(let wire): self = .confirmMove(VMID(wire.vm), from: wire.from, number: wire.number)
         case .advanceMove(let wire):
             guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
-            self = .advanceMove(wire.number, step, reason: wire.reason)
+            let far = step == .send ? CellMove.FarEnd(HostID(wire.host), epoch: wire.epoch) : nil
+            self = .advanceMove(wire.number, step, reason: wire.reason, far: far)
         case .resealVM(let wire):
             self = .resealVM(VMID(wire.vm), wire.boxes.map { Resealed(key: $0.key, from: $0.from, to: $0.to) })
         case .releaseImage(let wire):
@@ -215,7 +216,7 @@ extension CellCommand.Operation {
         case .endArrival(let wire):
             self = .endArrival(
                 VMID(wire.vm), from: wire.from, number: wire.number, isCommitted: wire.isCommitted, epoch: wire.epoch,
-                floor: wire.floor, downSince: LogTime(wire.downSince))
+                floor: wire.floor, downSince: LogTime(wire.downSince), sent: wire.sent)
         case .holdName(let wire):
             self = .holdName(
                 tenant: wire.tenant, name: wire.name, cell: wire.cell, request: wire.request, replaces: wire.replaces)
@@ -330,29 +331,32 @@ extension CellCommand.Operation {
         case .holdName(let tenant, let name, let cell, let request, let replaces):
             .holdName(
                 Wire.HoldName(tenant: tenant, name: name, cell: cell, request: request, replaces: replaces))
-        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause):
+        case .moveVM(let vm, let cell, let request, let keepsName, let home, let cause, let isCold):
             .moveVM(
                 Wire.MoveVm(
                     vm: vm.rawValue, to: cell, request: request, keepsName: keepsName, home: home?.wire,
-                    cause: WireCellMoveCause(rawValue: cause.rawValue)))
+                    cause: WireCellMoveCause(rawValue: cause.rawValue), isCold: isCold))
         case .noteRegion(let region): .noteRegion(region.wire)
         case .noteAdvice(let text): .noteAdvice(text)
         case .noteRisk(let kind, let isOver, let text):
             .noteRisk(WireCellCommand.NoteRisk(kind: kind.rawValue, isOver: isOver, text: text))
         case .confirmMove(let vm, let from, let number):
             .confirmMove(Wire.ConfirmMove(vm: vm.rawValue, from: from, number: number))
-        case .advanceMove(let number, let step, let reason):
-            .advanceMove(Wire.AdvanceMove(number: number, step: Wire.MoveStep(rawValue: step.rawValue), reason: reason))
+        case .advanceMove(let number, let step, let reason, let far):
+            .advanceMove(
+                Wire.AdvanceMove(
+                    number: number, step: Wire.MoveStep(rawValue: step.rawValue), reason: reason,
+                    host: far?.host.rawValue ?? 0, epoch: far?.epoch ?? 0))
         case .resealVM(let vm, let boxes):
             .resealVM(
                 Wire.ResealVm(
                     vm: vm.rawValue, boxes: boxes.map { Wire.ResealVm.Box(key: $0.key, from: $0.from, to: $0.to) }))
         case .prepareArrival(let arrival): .prepareArrival(arrival.wire)
-        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince):
+        case .endArrival(let vm, let cell, let number, let isCommitted, let epoch, let floor, let downSince, let sent):
             .endArrival(
                 Wire.EndArrival(
                     from: cell, number: number, vm: vm.rawValue, isCommitted: isCommitted, epoch: epoch, floor: floor,
-                    downSince: downSince.rawValue))
+                    downSince: downSince.rawValue, sent: sent))
         default: .noteTime(Wire.CellNoteTime())
         }
     }
@@ -414,6 +418,7 @@ extension CellResult: CellCoded, CellMapped {
         let outcome: Outcome
         switch wire.outcome {
         case .done?: outcome = .done
+        case .kept(let wire)?: outcome = .kept(CellMove.FarEnd(HostID(wire.host), epoch: wire.epoch))
         case .items(let wire)?:
             var items: [Item] = []
             items.reserveCapacity(wire.items.count)
@@ -439,6 +444,7 @@ extension CellResult: CellCoded, CellMapped {
         let outcome: Wire.Outcome =
             switch self.outcome {
             case .done: .done(Wire.Done())
+            case .kept(let far): .kept(Wire.Kept(host: far.host.rawValue, epoch: far.epoch))
             case .items(let items):
                 .items(
                     Wire.Items(

@@ -60,15 +60,15 @@ package struct CellCommand: Hashable, Sendable {
         /// There its home is `home`.
         case moveVM(
             VMID, to: UInt64, request: [UInt8], keepsName: Bool = false, home: CellVM.Home? = nil,
-            cause: CellMove.Cause = .asked)
-        /// The next step of the move with this number, which is the revision that began it.
-        case advanceMove(UInt64, CellMove.Step, reason: String)
+            cause: CellMove.Cause = .asked, isCold: Bool = false)
+        /// The next step of the move with this number, which is the revision that began it. It is sent to `far`.
+        case advanceMove(UInt64, CellMove.Step, reason: String, far: CellMove.FarEnd? = nil)
         /// A VM may come from another cell, which asks that all be kept that it needs.
         case prepareArrival(CellArrival)
         /// It is this cell's now, or does not come; moves from there with a number below `floor` are over.
         case endArrival(
             VMID, from: UInt64, number: UInt64, isCommitted: Bool, epoch: UInt64, floor: UInt64,
-            downSince: LogTime = .zero)
+            downSince: LogTime = .zero, sent: UInt64 = 0)
 
         /// Asked by a cell that keeps room for a VM of this one: refused where the VM is here and knows nothing of the move.
         case confirmMove(VMID, from: UInt64, number: UInt64)
@@ -399,6 +399,8 @@ package struct CellResult: Hashable, Sendable {
     }
     package enum Outcome: Hashable, Sendable {
         case done
+        /// A place is kept for a VM that may be sent there live.
+        case kept(CellMove.FarEnd)
         /// One for each of the command's items.
         case items([Item])
         case refused(CellRefusal)
@@ -417,7 +419,7 @@ extension CellResult {
 
     private var isRefused: Bool {
         switch outcome {
-        case .done: false
+        case .done, .kept: false
         case .items(let items): items.allSatisfy { if case .refused = $0 { true } else { false } }
         case .refused: true
         }
@@ -427,7 +429,7 @@ extension CellResult {
     package var unknownTenants: [String] {
         let refusals: [CellRefusal] =
             switch outcome {
-            case .done: []
+            case .done, .kept: []
             case .items(let items): items.compactMap { if case .refused(let why) = $0 { why } else { nil } }
             case .refused(let why): [why]
             }

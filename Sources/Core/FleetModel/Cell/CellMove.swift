@@ -14,9 +14,21 @@ package struct CellMove: Hashable, Sendable {
         case committed
         /// It stays. The other cell is told so until it has said that it knows.
         case aborting
+        /// The other cell has kept it, at a host that its memory goes to while it runs on.
+        case sending
     }
     /// What its coordinator does with it next.
-    package enum Step: Int32, Hashable, Sendable, CaseIterable { case leave = 1, commit, abort, settle }
+    package enum Step: Int32, Hashable, Sendable, CaseIterable { case leave = 1, commit, abort, settle, send }
+
+    /// The place that the other cell has kept for one that is sent there live.
+    package struct FarEnd: Hashable, Sendable {
+        package var host: HostID
+        package var epoch: UInt64
+        package init(_ host: HostID, epoch: UInt64) {
+            self.host = host
+            self.epoch = epoch
+        }
+    }
 
     /// Why it goes.
     package enum Cause: Int32, Hashable, Sendable, CaseIterable {
@@ -56,6 +68,10 @@ package struct CellMove: Hashable, Sendable {
     package var cause = Cause.asked
     /// Since when it is down though it is to run, of one that leaves an evacuated region.
     package var downSince = LogTime.zero
+    /// It stops here and starts there, also where it could go while it runs.
+    package var isCold = false
+    /// The epoch under which it was sent live, once it is committed; 0 for one that went cold.
+    package var sent: UInt64 = 0
     /// Since when it is in this phase.
     package var since: LogTime
     package init(
@@ -74,10 +90,12 @@ package struct CellMove: Hashable, Sendable {
 extension CellMove {
     /// What the other cell is asked to keep for the VM, which is `vm` where it is.
     package func preparation(of vm: CellVM, from cell: UInt64, groups: [CellGroup] = []) -> CellArrival {
-        CellArrival(
+        let sender = isCold || cause == .regionLost ? nil : vm.sender
+        return CellArrival(
             from: cell, number: number, vm: vm.id, name: vm.name, tenant: vm.tenant, spec: vm.spec, power: vm.power,
             generation: vm.generation, share: share, createdAt: vm.createdAt, createdBy: vm.createdBy, request: request,
-            droppedDisks: vm.droppedDisks, home: home, lostAt: vm.lostAt, groups: groups)
+            droppedDisks: vm.droppedDisks, home: home, lostAt: vm.lostAt, sender: sender,
+            epoch: sender == nil ? 0 : vm.epochHighest, groups: groups)
     }
 
     /// What the other cell is told in the end. `open` are all moves from the cell that are kept.
@@ -85,7 +103,7 @@ extension CellMove {
         let floor = open.filter { $0.to == to }.map(\.number).min() ?? number
         return .endArrival(
             vm, from: cell, number: number, isCommitted: phase == .committed, epoch: epoch, floor: min(floor, number),
-            downSince: downSince)
+            downSince: downSince, sent: sent)
     }
 }
 
@@ -107,6 +125,9 @@ package struct CellArrival: Hashable, Sendable {
     package var home: CellVM.Home?
     /// Of one that was lost with its host, and does not run yet.
     package var lostAt = LogTime.zero
+    /// Where it runs, of one that may be sent live, and the highest epoch that was given out there.
+    package var sender: HostID?
+    package var epoch: UInt64 = 0
     /// Its groups, made there where they are missing.
     package var groups: [CellGroup] = []
 }
@@ -118,10 +139,30 @@ extension CellVM {
         package var to: UInt64
         /// The other cell has kept what it needs: it leaves its place, and takes no other here.
         package var isLeaving = false
+        /// Its memory goes to a host there.
+        package var far: Far?
         package init(number: UInt64, to: UInt64, isLeaving: Bool = false) {
             self.number = number
             self.to = to
             self.isLeaving = isLeaving
+        }
+    }
+
+    /// A live migration to a host of another cell. Until that cell is told of the commit nothing of it runs there.
+    package struct Far: Hashable, Sendable {
+        package var end: CellMove.FarEnd
+        /// The epoch of the copy that is sent. One that began since then is another one.
+        package var source: UInt64
+        /// As of a migration within the cell.
+        package var progressMillis: UInt32 = 0
+        package var intent: MoveIntent
+        /// Why it can't be sent; empty while it may be.
+        package var failure = ""
+        package var isCopied: Bool { progressMillis >= 1_000 }
+        init(_ end: CellMove.FarEnd, source: UInt64, _ intent: MoveIntent) {
+            self.end = end
+            self.source = source
+            self.intent = intent
         }
     }
 
@@ -130,6 +171,8 @@ extension CellVM {
         package var from: UInt64
         package var number: UInt64
         package var share: QuotaShare
+        /// The host there that its memory comes from while it runs.
+        package var sender: HostID?
         /// It comes with this host, and is there what `row` says, a row of the cell that it comes from.
         package var host: HostID?
         package var row: [UInt8] = []
@@ -152,6 +195,39 @@ extension CellVM {
             self.epoch = epoch
         }
     }
+
+    /// The migration that its host is to send: within the cell, or to a host of another one.
+    package var sending: Migration? {
+        if let migration { return migration.phase == .copying ? migration : nil }
+        guard let far = departure?.far, let place, place.epoch == far.source, !place.isReleasing, far.failure.isEmpty,
+            departure?.isLeaving == false, phase == .running || phase == .paused
+        else { return nil }
+        var migration = Migration(
+            phase: .copying, cause: .asked, intent: far.intent,
+            target: VMPlace(Assignment(host: far.end.host), epoch: far.end.epoch), source: place, since: since)
+        migration.progressMillis = far.progressMillis
+        return migration
+    }
+
+    /// What is sent is the copy that runs; where that has ended, or is to, nothing of it comes.
+    mutating func endSending() {
+        guard let far = departure?.far, far.failure.isEmpty, sending == nil else { return }
+        departure?.far?.failure = "it does not run any more where it was sent from"
+    }
+
+    /// Its host, where it runs and nothing keeps it from being sent to another cell live.
+    var sender: HostID? {
+        guard let place, !place.isReleasing, !isDeleting, migration == nil, !spec.isBoundToHost,
+            power != .stopped, phase == .running || phase == .paused
+        else { return nil }
+        return place.assignment.host
+    }
+
+    /// It would be sent to another cell live.
+    package var goesLive: Bool { sender != nil }
+
+    /// A host has something to do for it: it is this cell's, or its memory comes there.
+    var isWork: Bool { arrival.map { $0.sender != nil } ?? true }
 
     static func toCome(from cell: UInt64) -> String { "it is to come from cell number \(cell)" }
 
@@ -210,12 +286,15 @@ extension CellMove: CellCoded, CellMapped {
         home = wire.home.map { CellVM.Home($0) }
         self.cause = cause
         downSince = LogTime(wire.downSince)
+        isCold = wire.isCold
+        sent = wire.sent
     }
     var wire: WireCellMove {
         WireCellMove(
             number: number, vm: vm.rawValue, tenant: tenant, to: to, phase: WireCellMovePhase(rawValue: phase.rawValue),
             share: share.sparse, request: request, epoch: epoch, since: since.rawValue, home: home?.wire,
-            cause: WireCellMoveCause(rawValue: cause.rawValue), downSince: downSince.rawValue)
+            cause: WireCellMoveCause(rawValue: cause.rawValue), downSince: downSince.rawValue, isCold: isCold,
+            sent: sent)
     }
 }
 
@@ -231,7 +310,8 @@ extension CellArrival: CellMapped {
             createdAt: LogTime(wire.createdAt),
             createdBy: wire.createdBy, request: wire.request,
             droppedDisks: wire.droppedDisks.map { CellRemains.Disk($0) }, home: wire.home.map { CellVM.Home($0) },
-            lostAt: LogTime(wire.lostAt), groups: groups)
+            lostAt: LogTime(wire.lostAt), sender: wire.sender == 0 ? nil : HostID(wire.sender), epoch: wire.epoch,
+            groups: groups)
     }
     var wire: WireCellCommand.PrepareArrival {
         WireCellCommand.PrepareArrival(
@@ -239,7 +319,7 @@ extension CellArrival: CellMapped {
             power: WireVmPower(rawValue: power.rawValue), generation: generation, share: share.sparse,
             createdAt: createdAt.rawValue, createdBy: createdBy, request: request,
             droppedDisks: droppedDisks.map(\.wire), home: home?.wire, lostAt: lostAt.rawValue,
-            groups: groups.map(\.wire))
+            sender: sender?.rawValue ?? 0, epoch: epoch, groups: groups.map(\.wire))
     }
 }
 
@@ -249,8 +329,26 @@ extension CellVM.Home {
 }
 
 extension CellVM.Departure {
-    init(_ wire: WireVmDeparture) { self.init(number: wire.number, to: wire.to, isLeaving: wire.isLeaving) }
-    var wire: WireVmDeparture { WireVmDeparture(number: number, to: to, isLeaving: isLeaving) }
+    init(_ wire: WireVmDeparture) {
+        self.init(number: wire.number, to: wire.to, isLeaving: wire.isLeaving)
+        far = wire.far.map { CellVM.Far($0) }
+    }
+    var wire: WireVmDeparture { WireVmDeparture(number: number, to: to, isLeaving: isLeaving, far: far?.wire) }
+}
+
+extension CellVM.Far {
+    init(_ wire: WireFarMove) {
+        self.init(
+            CellMove.FarEnd(HostID(wire.host), epoch: wire.epoch), source: wire.source,
+            MoveIntent(ofMove: wire.intent) ?? .balanced)
+        progressMillis = wire.progressMillis
+        failure = wire.failure
+    }
+    var wire: WireFarMove {
+        WireFarMove(
+            host: end.host.rawValue, epoch: end.epoch, source: source, progressMillis: progressMillis,
+            intent: intent.ofMove, failure: failure)
+    }
 }
 
 extension CellVM.Arrival: CellCoded, CellMapped {
@@ -258,8 +356,11 @@ extension CellVM.Arrival: CellCoded, CellMapped {
         self.init(from: wire.from, number: wire.number, share: QuotaShare(wire.share))
         host = wire.host == 0 ? nil : HostID(wire.host)
         row = wire.row
+        sender = wire.sender == 0 ? nil : HostID(wire.sender)
     }
     var wire: WireVmArrival {
-        WireVmArrival(from: from, number: number, share: share.sparse, host: host?.rawValue ?? 0, row: row)
+        WireVmArrival(
+            from: from, number: number, share: share.sparse, host: host?.rawValue ?? 0, row: row,
+            sender: sender?.rawValue ?? 0)
     }
 }

@@ -58,7 +58,7 @@ extension CellStep {
         of operation: CellCommand.Operation, _ outcome: CellResult.Outcome
     ) throws(StoreError) {
         switch outcome {
-        case .done: return
+        case .done, .kept: return
         case .refused(let refusal):
             note("refused", tenant: operation.tenant, "\(operation.name): \(try words(refusal))")
         case .items(let items):

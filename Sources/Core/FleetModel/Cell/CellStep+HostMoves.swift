@@ -200,7 +200,7 @@ extension CellStep {
             .careForHost(let id, _):
             return try host(id)?.departure == nil ? nil : .hostLeaves(id)
         case .updateVM(let id, _, _), .setPower(let id, _, _), .restartVM(let id), .deleteVM(let id, _),
-            .beginMigration(let id, _, _, _, _), .moveVM(let id, _, _, _, _, _):
+            .beginMigration(let id, _, _, _, _), .moveVM(let id, _, _, _, _, _, _):
             guard let vm = try vm(id), let leaving = try leavingHost(of: vm) else { return nil }
             return .hostLeaves(leaving)
         default: return nil

@@ -11,6 +11,10 @@ import ClusterBase
 //                ▼                                                                              │
 //     aborting: it stays ─▶ (told) ─▶ destination: nothing is kept ─▶ settled ◀───────────────┘
 //
+// One that runs is sent live: the destination says at which host it has kept the place, and under which epoch. Its memory goes there
+// while it runs (sending, in place of leaving); when all is copied and it is paused the commit makes it the destination's, whose
+// host has it go on under that epoch as soon as it hears so. Where that comes to nothing it goes cold, or stays.
+//
 // Until the commit the VM is the source's, from then on the destination's. The destination remembers which moves are over,
 // so that what is said again, or late, of one of them means nothing.
 
@@ -21,7 +25,8 @@ extension CellStep {
     private func areMovesHeld() throws(StoreError) -> Bool { try setting(.movesHeldUntil) > time.rawValue }
 
     mutating func moveVM(
-        _ id: VMID, to cell: UInt64, _ request: [UInt8], keepsName: Bool, _ home: CellVM.Home?, _ cause: CellMove.Cause
+        _ id: VMID, to cell: UInt64, _ request: [UInt8], keepsName: Bool, _ home: CellVM.Home?, _ cause: CellMove.Cause,
+        isCold: Bool
     ) throws(StoreError) -> CellResult.Outcome {
         if cell == number || cell == 0 { return .refused(.invalid(field: "cell", "name another cell")) }
         if !request.isEmpty && request.count != CellLimits.requestBytes {
@@ -44,6 +49,7 @@ extension CellStep {
             share: try slice(old.tenant).bounded(old.spec.charge), request: request, since: time)
         move.home = home
         move.cause = cause
+        move.isCold = isCold
         access.put(CellTable.moves.key(move.number), move.encoded())
         summary.moves += 1
         var vm = old
@@ -79,7 +85,7 @@ extension CellStep {
     }
 
     mutating func advanceMove(
-        _ number: UInt64, _ next: CellMove.Step, _ reason: String
+        _ number: UInt64, _ next: CellMove.Step, _ reason: String, _ far: CellMove.FarEnd?
     ) throws(StoreError) -> CellResult.Outcome {
         if !CellCheck.isText(reason, CellLimits.annotationBytesMax) {
             return .refused(.invalid(field: "reason", "at most \(CellLimits.annotationBytesMax) bytes"))
@@ -88,6 +94,7 @@ extension CellStep {
             return next == .settle ? .done : .refused(.moveIsOver)
         }
         switch next {
+        case .send: return try send(move, to: far)
         case .leave: return try leave(move)
         case .commit: return try commit(move)
         case .abort: return try abort(move, reason)
@@ -107,10 +114,37 @@ extension CellStep {
         access.put(CellTable.moves.key(move.number), move.encoded())
     }
 
+    /// The other cell has kept a place: its memory goes there while it runs on.
+    private mutating func send(
+        _ move: CellMove, to far: CellMove.FarEnd?
+    ) throws(StoreError) -> CellResult.Outcome {
+        guard let far, far.epoch > 0 else { return .refused(.invalid(field: "epoch", "name a host and an epoch")) }
+        guard let old = try vm(move.vm), old.departure?.number == move.number else { return .refused(.moveIsOver) }
+        if move.phase == .sending {
+            return old.departure?.far?.end == far ? .done : .refused(.migrationUnderWay(old.id))
+        }
+        guard move.phase == .preparing else { return .refused(.moveIsOver) }
+        guard !move.isCold, old.sender != nil, let place = old.place else { return .refused(.notRunning(old.id)) }
+        if far.epoch <= old.epochHighest { return .refused(.epochOutdated(old.id)) }
+        enter(.sending, move)
+        var vm = old
+        // What starts here after it came to nothing is no copy of this epoch.
+        vm.epochHighest = far.epoch
+        let usual = try setting(.moveIntent)
+        let intent = old.spec.moveIntent ?? MoveIntent(rawValue: Int32(clamping: usual)) ?? .balanced
+        vm.departure?.far = CellVM.Far(far, source: place.epoch, intent)
+        vm.message = "its memory goes to host \(far.host) of cell number \(move.to)"
+        try note("vm.migrating", &vm, host: far.host, "live, to cell number \(move.to)")
+        try put(vm, was: old)
+        return .done
+    }
+
     /// The other cell has what the VM needs: it stops here.
     private mutating func leave(_ move: CellMove) throws(StoreError) -> CellResult.Outcome {
         if move.phase == .leaving { return .done }
-        guard move.phase == .preparing, let old = try vm(move.vm), old.departure?.number == move.number else {
+        guard move.phase == .preparing || move.phase == .sending, let old = try vm(move.vm),
+            old.departure?.number == move.number
+        else {
             return .refused(.moveIsOver)
         }
         if move.cause == .regionLost && old.place != nil { return try abort(move, "it found a place first") }
@@ -121,6 +155,7 @@ extension CellStep {
         enter(.leaving, move)
         var vm = old
         vm.departure?.isLeaving = true
+        vm.departure?.far = nil
         vm.message = "it stops, and goes to cell number \(move.to)"
         if vm.migration?.phase == .copying { vm.migration?.phase = .undoing }
         if let place = vm.place {
@@ -142,17 +177,30 @@ extension CellStep {
     private mutating func commit(_ move: CellMove) throws(StoreError) -> CellResult.Outcome {
         if move.phase == .committed { return .done }
         if try areMovesHeld() { return .refused(.movesHeld) }
-        guard move.phase == .leaving, let old = try vm(move.vm), old.departure?.number == move.number else {
-            return .refused(.moveIsOver)
-        }
+        guard let old = try vm(move.vm), old.departure?.number == move.number else { return .refused(.moveIsOver) }
+        if move.phase == .sending { return try commitSent(move, old) }
+        guard move.phase == .leaving else { return .refused(.moveIsOver) }
         if (old.place != nil || old.migration != nil) && !mutated(.cellLeftTooEarly) {
             return .refused(.betweenCells(move.vm))
         }
+        return try handOver(move, old)
+    }
+
+    /// All of its memory is there, and it is paused here: it goes on there.
+    private mutating func commitSent(_ move: CellMove, _ old: CellVM) throws(StoreError) -> CellResult.Outcome {
+        guard let far = old.departure?.far, let sending = old.sending else { return .refused(.notRunning(old.id)) }
+        if !sending.isCopied && !mutated(.commitBeforeCopied) { return .refused(.noMigration(old.id)) }
+        var move = move
+        move.sent = far.end.epoch
+        return try handOver(move, old)
+    }
+
+    private mutating func handOver(_ move: CellMove, _ old: CellVM) throws(StoreError) -> CellResult.Outcome {
         var move = move
         move.epoch = old.epochHighest
         enter(.committed, move)
         var vm = old
-        try note("vm.moved", &vm, "to cell number \(move.to)")
+        try note("vm.moved", &vm, "to cell number \(move.to)\(move.sent > 0 ? ", live" : "")")
         try forget(old)
         try keepStone(of: vm, movedTo: move.to)
         var slice = try slice(old.tenant)
@@ -165,7 +213,7 @@ extension CellStep {
         switch move.phase {
         case .aborting: return .done
         case .committed: if !mutated(.calledOffAfterCommit) { return .refused(.moveIsOver) }
-        case .preparing, .leaving: break
+        case .preparing, .sending, .leaving: break
         }
         enter(.aborting, move)
         guard let old = try vm(move.vm), old.departure?.number == move.number else { return .done }
@@ -195,6 +243,17 @@ extension CellStep {
                 put(slice)
             }
             let isKept = known.arrival?.from == arrival.from && known.arrival?.number == arrival.number
+            if isKept, let sender = known.arrival?.sender, known.arrival?.host == nil {
+                if sender == arrival.sender, let place = known.place, place.epoch > arrival.epoch {
+                    return .kept(CellMove.FarEnd(place.assignment.host, epoch: place.epoch))
+                }
+                // It runs where it ran no more, began anew there, or is not to come live: it comes cold.
+                if sender != arrival.sender || known.place != nil {
+                    var vm = known
+                    vm.arrival?.sender = nil
+                    try put(vm, was: known)
+                }
+            }
             if isKept && (known.place != nil || known.power == .stopped) { return .done }
             return .refused(.notKeptYet(arrival.vm, why: isKept ? known.whyNotKept : ""))
         }
@@ -221,6 +280,10 @@ extension CellStep {
         if vm.power == .stopped { vm.phase = .stopped }
         vm.message = CellVM.toCome(from: arrival.from)
         vm.arrival = CellVM.Arrival(from: arrival.from, number: arrival.number, share: arrival.share)
+        if arrival.sender != nil {
+            vm.arrival?.sender = arrival.sender
+            vm.epochHighest = arrival.epoch
+        }
         // It was here before.
         if let stone = try dropStone(of: vm.id) { vm.events = stone.events }
         access.put(CellKey.vmName(vm.tenant, vm.name), vm.id.rawValue.bigEndianBytes)
@@ -265,7 +328,7 @@ extension CellStep {
 
     mutating func endArrival(
         _ id: VMID, from cell: UInt64, _ move: UInt64, isCommitted: Bool, _ epoch: UInt64, floor: UInt64,
-        _ downSince: LogTime
+        _ downSince: LogTime, sent: UInt64
     ) throws(StoreError) -> CellResult.Outcome {
         if cell == number || cell == 0 || floor > move {
             return .refused(.invalid(field: "from", "name another cell, and no move that is over"))
@@ -296,7 +359,13 @@ extension CellStep {
         if !mutated(.epochsBeginAnew) { vm.epochHighest = max(vm.epochHighest, epoch) }
         vm.message = ""
         if downSince > .zero && vm.lostAt == .zero { vm.lostAt = min(downSince, time) }
-        permit(&vm)
+        // Another place than the one that it was sent to has nothing of it.
+        if sent > 0, arrival.sender != nil, vm.place?.epoch == sent {
+            // Where its copy is gone, its host says so: under this epoch nothing starts anew.
+            enter(vm.power == .paused ? .paused : .running, &vm)
+        } else {
+            permit(&vm)
+        }
         try note("vm.arrived", &vm, host: vm.place?.assignment.host, "from cell number \(cell)")
         try put(vm, was: old)
         return .done

@@ -40,7 +40,11 @@ extension CellStep {
         if vm.origin?.host == item.assignment.host { vm.origin = nil }
         vm.message = ""
         // Of one that is still another cell's only the room is kept.
-        if vm.arrival != nil {
+        if let arrival = vm.arrival {
+            if arrival.sender != nil {
+                vm.epochHighest += 1
+                vm.place?.epoch = vm.epochHighest
+            }
             try put(vm, was: old)
             return .success(vm.id)
         }

@@ -24,8 +24,16 @@ extension CellStep {
     }
 
     private mutating func take(_ report: VMReport, from host: HostID) throws(StoreError) {
-        guard let old = try vm(report.vm), old.arrival == nil else { return }
+        guard let old = try vm(report.vm) else { return }
         var vm = old
+        if let arrival = old.arrival {
+            // What its memory was to come to is gone: it comes cold.
+            guard arrival.sender != nil, let place = old.place, place.assignment.host == host,
+                place.epoch == report.epoch, report.state == .stopped || report.state == .crashed
+            else { return }
+            vm.arrival?.sender = nil
+            return try put(vm, was: old)
+        }
         if let place = old.place, place.assignment.host == host,
             place.epoch == report.epoch || mutated(.otherEpochConfirms)
         {
@@ -70,9 +78,17 @@ extension CellStep {
         case .copying:
             if vm.migration?.phase == .copying, vm.migration?.isCopied == false {
                 vm.migration?.progressMillis = min(999, report.progressMillis)
+            } else if vm.migration == nil, vm.sending?.isCopied == false {
+                vm.departure?.far?.progressMillis = min(999, report.progressMillis)
             }
-        case .copied: if vm.migration?.phase == .copying { vm.migration?.progressMillis = 1_000 }
+        case .copied:
+            if vm.migration?.phase == .copying { vm.migration?.progressMillis = 1_000 }
+            if vm.migration == nil, vm.sending != nil { vm.departure?.far?.progressMillis = 1_000 }
         case .copyFailed:
+            if vm.migration == nil, vm.sending != nil {
+                vm.departure?.far?.failure = report.message.isEmpty ? "it could not be sent" : report.message
+                return try note("vm.migration-failed", &vm, host: host, report.message)
+            }
             guard vm.migration?.phase == .copying else { return }
             vm.migration?.phase = .undoing
             vm.message = "its move failed: \(report.message)"

@@ -91,7 +91,7 @@ extension CellStep {
         switch operation {
         case .createVMs(let items, _): name = items.first?.tenant ?? ""
         case .updateVM(let vm, _, _), .setPower(let vm, _, _), .restartVM(let vm), .deleteVM(let vm, _),
-            .moveVM(let vm, _, _, _, _, _):
+            .moveVM(let vm, _, _, _, _, _, _):
             name = try self.vm(vm)?.tenant ?? ""
         case .putGroup(let group): name = group.tenant
         case .deleteGroup(let tenant, _): name = tenant

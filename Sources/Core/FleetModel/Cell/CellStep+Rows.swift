@@ -92,6 +92,7 @@ extension CellStep {
         // From its place on it lives by itself, and so does one that wants none any more.
         if new.gang > 0 && !new.isWaiting && !mutated(.gangOutlivesPlace) { new.gang = 0 }
         if new.lostAt > .zero { try settleLoss(of: &new) }
+        new.endSending()
         try follow(old, new)
         access.put(CellTable.vms.key(new.id.rawValue), new.encoded())
         changedVMs.append(new.id.rawValue)
@@ -300,6 +301,7 @@ extension CellVM {
         generation == other.generation && power == other.power && isDeleting == other.isDeleting
             && place == other.place && migration?.phase == other.migration?.phase
             && migration?.target == other.migration?.target && migration?.source == other.migration?.source
-            && awaitsArrival == other.awaitsArrival
+            && awaitsArrival == other.awaitsArrival && (arrival == nil) == (other.arrival == nil)
+            && arrival?.sender == other.arrival?.sender && sending?.target == other.sending?.target
     }
 }

@@ -33,7 +33,11 @@ extension CellVM {
     /// The copy that this host may have at most: the VM's own while it is placed there and has not ended, or the one that a
     /// migration brings. After a migration's commit the source has none.
     package func permit(on host: HostID) -> RunPermit? {
-        if arrival != nil { return nil }
+        if let arrival {
+            // Its memory comes to a copy that waits for the word that it is this cell's.
+            guard arrival.sender != nil, let place, place.assignment.host == host else { return nil }
+            return RunPermit(id, epoch: place.epoch, isolation: spec.isolation)
+        }
         if let place, place.assignment.host == host {
             switch phase {
             // One that is to stop runs until it has.

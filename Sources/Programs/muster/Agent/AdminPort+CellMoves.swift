@@ -13,12 +13,12 @@ extension AdminPort {
         Problem(.notPossible, "the VM is in cell \(cell) already; name another one")
     }
 
-    func moveVM(_ reference: VMReference, to name: String, _ cell: GroupID, _ asker: FleetAsker) {
+    func moveVM(_ reference: VMReference, to name: String, isCold: Bool, _ cell: GroupID, _ asker: FleetAsker) {
         guard let target = cells.first(where: { $0.name == name }) else { return fail(asker, AdminPort.noCell(name)) }
         withVM(reference, cell, asker) { [self] vm in
             if target.group == cell { return fail(asker, AdminPort.isThereAlready(name)) }
             guard let home = cells.first(where: { $0.group == cell }), home.region != target.region else {
-                return begin(vm, to: target, request: [], cell, asker)
+                return begin(vm, to: target, request: [], isCold, cell, asker)
             }
             // Its name has to be free there as well, and stays free for it.
             let request = asker.request(2) ?? Crypto.randomBytes(CellLimits.requestBytes)
@@ -26,23 +26,27 @@ extension AdminPort {
             holdName(of: wish, for: target.group, request, replaces: [], asker) { [self] held in
                 switch held {
                 case .failure(let problem): fail(asker, problem)
-                case .success(let (_, request)): begin(vm, to: target, request: request, cell, asker)
+                case .success(let (_, request)): begin(vm, to: target, request: request, isCold, cell, asker)
                 }
             }
         }
     }
 
     /// Has the cell that the VM leaves begin.
-    func beginning(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID) -> CellCommand.Operation {
+    func beginning(
+        _ vm: CellVM, to target: RootCell, request: [UInt8], isCold: Bool, _ cell: GroupID
+    ) -> CellCommand.Operation {
         // Within a region its name stays held where the region's names are kept, and was not if it is older than the second cell.
         let home = cells.first { $0.group == cell }
         let keepsName =
             home?.region == target.region && cells.first { $0.region == target.region }?.group == cell
-        return .moveVM(vm.id, to: target.group.number, request: request, keepsName: keepsName)
+        return .moveVM(vm.id, to: target.group.number, request: request, keepsName: keepsName, isCold: isCold)
     }
 
-    private func begin(_ vm: CellVM, to target: RootCell, request: [UInt8], _ cell: GroupID, _ asker: FleetAsker) {
-        command(beginning(vm, to: target, request: request, cell), cell, asker) { [self] result in
+    private func begin(
+        _ vm: CellVM, to target: RootCell, request: [UInt8], _ isCold: Bool, _ cell: GroupID, _ asker: FleetAsker
+    ) {
+        command(beginning(vm, to: target, request: request, isCold: isCold, cell), cell, asker) { [self] result in
             switch result {
             case .failure(let problem): fail(asker, problem)
             case .success(let done):

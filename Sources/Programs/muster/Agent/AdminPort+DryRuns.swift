@@ -40,7 +40,7 @@ extension AdminPort {
                 }
             }
         case .migrateVM(let reference, let wish):
-            if let name = wish.cell { return rehearseMove(reference, to: name, cell, asker, done) }
+            if let name = wish.cell { return rehearseMove(reference, to: name, wish.isCold, cell, asker, done) }
             withVM(reference, cell, asker) { [self] vm in
                 hand(.dryRun(.migrateVM(.id(vm.id), wish)), cell, asker, done)
             }
@@ -151,7 +151,7 @@ extension AdminPort {
 
     /// To another cell: whether it may leave, whether its name is free there, and whether there is room now.
     private func rehearseMove(
-        _ reference: VMReference, to name: String, _ cell: GroupID, _ asker: FleetAsker,
+        _ reference: VMReference, to name: String, _ isCold: Bool, _ cell: GroupID, _ asker: FleetAsker,
         _ done: @escaping (AdminResponse) -> Void
     ) {
         guard let target = cells.first(where: { $0.name == name }) else { return fail(asker, AdminPort.noCell(name)) }
@@ -159,14 +159,15 @@ extension AdminPort {
             if target.group == cell { return fail(asker, AdminPort.isThereAlready(name)) }
             checkName(of: vm, for: target, from: cell, asker) { [self] unplanned in
                 if let unplanned { return done(unplanned.response) }
-                foretell([beginning(vm, to: target, request: [], cell)], cell, asker) { [self] result in
+                foretell([beginning(vm, to: target, request: [], isCold: isCold, cell)], cell, asker) { [self] result in
                     guard case .success(let found) = result else {
                         if case .failure(let unplanned) = result { done(unplanned.response) }
                         return
                     }
                     foresee(vm, in: target, asker) { [self] forecast in
                         let plan = PlanInfo(
-                            moving: vm, to: name, forecast: forecast, at: found.index, hostName: hostName)
+                            moving: vm, to: name, isCold: isCold, forecast: forecast, at: found.index,
+                            hostName: hostName)
                         done(AdminResponse(json: plan.json, index: found.index))
                     }
                 }

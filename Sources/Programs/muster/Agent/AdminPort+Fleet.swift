@@ -118,7 +118,8 @@ extension AdminPort {
         case .removeImage(let name, let tenant): removeImage(name, tenant, asker)
         case .settings(let mode): showSettings(mode, cell, asker)
         case .renewLease(let wish): renewLease(wish, cell, asker)
-        case .migrateVM(let vm, let wish) where wish.cell != nil: moveVM(vm, to: wish.cell ?? "", cell, asker)
+        case .migrateVM(let vm, let wish) where wish.cell != nil:
+            moveVM(vm, to: wish.cell ?? "", isCold: wish.isCold, cell, asker)
         case .plan(.quota(let wish)): planQuota(wish, asker) { [self] in answer(asker, $0) }
         case .plan(.create(let items, let isAtomic)):
             for item in items where !asker.reaches(item.tenant) {

@@ -444,7 +444,8 @@ extension AdminPort {
                 case nil: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
                 }
             case .refused(let refusal): fail(asker, problem(refusal, cell), done.revision.index)
-            case .done: fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
+            case .done, .kept:
+                fail(asker, Problem(.internal, "the cell gave no result; report this"), done.revision.index)
             }
         }
     }
@@ -621,7 +622,7 @@ extension AdminPort {
             switch result.outcome {
             case .items(let items): made = items
             case .refused(let refusal): problem = Problem(refusal)
-            case .done: break
+            case .done, .kept: break
             }
         }
         for (i, place) in places.enumerated() {

@@ -292,7 +292,7 @@ extension AdminPort {
                     if case .vm(let id)? = items.first { return done(.success(id)) }
                     if case .refused(let why)? = items.first { refusal = why }
                 case .refused(let why): refusal = why
-                case .done: break
+                case .done, .kept: break
                 }
                 guard let refusal else {
                     let lost = Problem(.internal, "the cell gave no result; report this")

@@ -146,7 +146,8 @@ extension AdminPort {
                 case .done: isTaken = true
                 case .refused(.cellClosed): isTaken = false
                 case .refused(let refusal): return done(Problem(refusal))
-                case .items: return done(Problem(.internal, "the cell's answer was of another kind; report this"))
+                case .items, .kept:
+                    return done(Problem(.internal, "the cell's answer was of another kind; report this"))
                 }
             }
             let settling = CellCommand.Operation.settleLoan(

@@ -174,8 +174,8 @@ private final class Gathering {
 
     private var planNotes: [String] {
         [
-            "From cell to cell VMs go cold: the other cell keeps a place first, then the guest is asked to end, and only when nothing "
-                + "of it is left on its host does it start there. In a cell with hosts in several regions they go while they run.",
+            "VMs that run go while they run, within a cell with hosts in several regions and from cell to cell: there the other cell keeps "
+                + "a place first. One that can't be sent so is asked to end, and starts there when nothing of it is left on its host.",
             "A wave is as many as may migrate in a cell at a time (migrationsMax). atLeastMillis holds a plan each second and no more: "
                 + "not how long guests take to end and to start, which is what a wave lasts. expectedMillis does, by what moves took "
                 + "lately; it is left out until one has ended.",

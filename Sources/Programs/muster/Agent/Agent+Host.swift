@@ -220,7 +220,7 @@ extension Agent {
             // It is on its way already, or has gone: the cells bring that to its end.
             case .refused(.hostLeaves): return done(nil)
             case .refused(let refusal): return keepHost(host, in: cell, epoch, by: by, refusal, done)
-            case .done, .items: break
+            case .done, .kept, .items: break
             }
             change(.moveHost(host.id, to: target, epoch: epoch, .finish), by: by) { result in
                 if case .failure(let problem) = result { done(problem) } else { done(nil) }
@@ -268,7 +268,7 @@ extension Agent {
             guard case .applied(.cell(let result)) = answer else { return done(Problem(answer)) }
             switch result.outcome {
             // One that its cell does not know has no VMs there.
-            case .done, .items, .refused(.unknownHost), .refused(.hostRemoved):
+            case .done, .kept, .items, .refused(.unknownHost), .refused(.hostRemoved):
                 change(.moveHost(host.id, to: cell, epoch: epoch, .cancel), by: by) { _ in done(why) }
             case .refused(let refusal): done(why ?? Problem(refusal))
             }

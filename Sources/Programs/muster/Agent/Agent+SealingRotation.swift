@@ -172,7 +172,7 @@ extension Agent {
             case .refused(let refusal):
                 log.warning("secret fields can't be sealed anew yet: \(refusal)")
                 return done(false)
-            case .items: return done(false)
+            case .items, .kept: return done(false)
             }
             carryOut(commands.dropFirst(), cell, done)
         }

@@ -256,6 +256,7 @@ extension FleetClient {
                         .post, ["v1", "vms", name, "cancel-migration"], query: tenantQuery, ifMatch: ifGeneration)))
         }
         if let cell = line.text("cell") { return try move(name, to: cell) }
+        if line.has("cold") { throw FleetMistake("--cold is for a move to another cell; name it with --cell.") }
         let began = try vm(name)["host"]?.text
         var members: [JSONMember] = []
         if let host = line.text("to") { members.append(JSONMember("host", .string(host))) }
@@ -282,8 +283,11 @@ extension FleetClient {
     /// To another cell.
     private func move(_ name: String, to cell: String) throws -> ExitCode {
         if line.has("to") { throw FleetMistake("--cell chooses the host itself; leave --to out.") }
-        if line.has("intent") { throw FleetMistake("To another cell the VM goes stopped; leave --intent out.") }
-        let body = JSONValue.object([JSONMember("cell", .string(cell))])
+        if line.has("intent") {
+            throw FleetMistake("To another cell it goes as it or its cell is set; leave --intent out.")
+        }
+        let members = [JSONMember("cell", .string(cell))] + (line.has("cold") ? [JSONMember("cold", .bool(true))] : [])
+        let body = JSONValue.object(members)
         let asked = try migrate(name, body)
         guard line.has("wait"), !line.has("dry-run") else { return showChange(asked) }
         return try follow([name], "moved") { _, vm in
