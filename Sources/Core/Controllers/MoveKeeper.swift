@@ -82,9 +82,9 @@ package struct MoveKeeper: Sendable {
         return asks
     }
 
-    /// What to ask for now; of a quick look, for those that are sent live alone. While moves are held nothing is late. `open` are the cell's moves, `vm` gives its VMs, `mayArrive`
-    /// whether the images that one rests on stay, as far as is known here, `groups` those that go along with one, `isCalledOff` whether the plan that began a move does not
-    /// want it any more, and `isThere` which cells there are.
+    /// What to ask for now; of a quick look, for those that are sent live alone. While moves are held nothing is late. `open` are the
+    /// cell's moves, `vm` gives its VMs, `mayArrive` whether the images that one rests on stay, as far as is known here, `groups` those
+    /// that go along with one, `isCalledOff` whether the plan that began a move does not want it any more, `isThere` which cells there are.
     package mutating func plan(
         _ open: [CellMove], of cell: UInt64, now: Instant, isHeld: Bool = false, isQuick: Bool = false,
         vm: (VMID) -> CellVM?,
@@ -119,33 +119,10 @@ package struct MoveKeeper: Sendable {
             let isLate = now - since > (goesAnywhere ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
             switch move.phase {
             case .sending:
-                if let askedAt = known?.askedAt, known?.phase == .sending, now - askedAt < MoveKeeper.sentPause {
+                guard let vm = vm(move.vm), let next = next(of: move, sent: vm, isCalledOff(move), now) else {
                     continue
                 }
-                guard let vm = vm(move.vm) else { continue }
-                let count = asks.count
-                defer { if asks.count > count { watched[move.number]?.askedAt = now } }
-                let far = vm.departure?.far
-                let progress = far?.progressMillis ?? 0
-                if let known, known.phase == .sending, progress > known.progressMillis {
-                    watched[move.number]?.since = now
-                }
-                watched[move.number]?.progressMillis = progress
-                let isStalled = now - (watched[move.number]?.since ?? now) > MoveKeeper.stallMax
-                if far?.isCopied == true && vm.sending != nil || mutated(.commitBeforeCopied) {
-                    asks.append(.own(.advanceMove(move.number, .commit, reason: "")))
-                } else if isCalledOff(move) {
-                    asks.append(
-                        .own(.advanceMove(move.number, .abort, reason: "the plan for its region was called off")))
-                } else if vm.sending == nil || isStalled {
-                    let why = far.map(\.failure).flatMap { $0.isEmpty ? nil : $0 } ?? "it got no further"
-                    // Whom nobody asked for goes however it can.
-                    asks.append(
-                        .own(
-                            move.cause == .asked
-                                ? .advanceMove(move.number, .abort, reason: "it could not be sent live: \(why)")
-                                : .advanceMove(move.number, .leave, reason: "")))
-                }
+                asks.append(.own(next))
             case .preparing:
                 guard let vm = vm(move.vm) else { continue }
                 let isLive = move.preparation(of: vm, from: cell).sender != nil
@@ -189,6 +166,29 @@ package struct MoveKeeper: Sendable {
             }
         }
         return asks
+    }
+
+    /// What its cell is asked for one that is sent there live; nil while that goes on, or was asked a moment ago.
+    private mutating func next(
+        of move: CellMove, sent vm: CellVM, _ isCalledOff: Bool, _ now: Instant
+    ) -> CellCommand.Operation? {
+        guard var watch = watched[move.number] else { return nil }
+        if let askedAt = watch.askedAt, now - askedAt < MoveKeeper.sentPause { return nil }
+        defer { watched[move.number] = watch }
+        let far = vm.departure?.far
+        let progress = far?.progressMillis ?? 0
+        if progress > watch.progressMillis { watch.since = now }
+        watch.progressMillis = progress
+        func advance(_ step: CellMove.Step, _ reason: String = "") -> CellCommand.Operation {
+            watch.askedAt = now
+            return .advanceMove(move.number, step, reason: reason)
+        }
+        if vm.sending?.isCopied == true || mutated(.commitBeforeCopied) { return advance(.commit) }
+        if isCalledOff { return advance(.abort, "the plan for its region was called off") }
+        guard vm.sending == nil || now - watch.since > MoveKeeper.stallMax else { return nil }
+        let why = far.map(\.failure).flatMap { $0.isEmpty ? nil : $0 } ?? "it got no further"
+        // Whom nobody asked for goes however it can.
+        return move.cause == .asked ? advance(.abort, "it could not be sent live: \(why)") : advance(.leave)
     }
 
     /// What follows from what the other cell said; nil while it is to be asked again.

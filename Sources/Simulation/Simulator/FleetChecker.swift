@@ -260,7 +260,7 @@ final class FleetChecker {
     /// migration to another cell: they stand still, and their hosts drop them when they hear of it.
     private func checkEnds(_ old: CellVM, _ new: CellVM?, _ before: CellView, _ fleet: Fleet) {
         if let place = old.place {
-            let isFar = old.arrival?.sender != nil || (new == nil && old.departure?.far != nil)
+            let isFar = old.arrival != nil || (new == nil && old.departure?.far != nil)
             if hasEnded(place, old, new, before) { requireEnd(of: old, place, mayStandStill: isFar, fleet) }
             if new?.place?.assignment.host != place.assignment.host { fleet.left(old.id, place.assignment.host) }
         }

@@ -201,8 +201,7 @@ extension CellCommand.Operation {
         case .confirmMove(let wire): self = .confirmMove(VMID(wire.vm), from: wire.from, number: wire.number)
         case .advanceMove(let wire):
             guard let step = CellMove.Step(rawValue: wire.step.rawValue) else { return nil }
-            let far = step == .send ? CellMove.FarEnd(HostID(wire.host), epoch: wire.epoch) : nil
-            self = .advanceMove(wire.number, step, reason: wire.reason, far: far)
+            self = .advanceMove(wire.number, step, reason: wire.reason, far: CellMove.FarEnd(wire, step))
         case .resealVM(let wire):
             self = .resealVM(VMID(wire.vm), wire.boxes.map { Resealed(key: $0.key, from: $0.from, to: $0.to) })
         case .releaseImage(let wire):

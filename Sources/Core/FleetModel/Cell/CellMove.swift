@@ -273,6 +273,13 @@ struct CellPeer: CellMapped {
     }
 }
 
+extension CellMove.FarEnd {
+    init?(_ wire: WireCellCommand.AdvanceMove, _ step: CellMove.Step) {
+        if step != .send { return nil }
+        self.init(HostID(wire.host), epoch: wire.epoch)
+    }
+}
+
 extension CellMove: CellCoded, CellMapped {
     init?(_ wire: WireCellMove) {
         guard let phase = Phase(rawValue: wire.phase.rawValue), let cause = Cause(rawValue: wire.cause.rawValue) else {
