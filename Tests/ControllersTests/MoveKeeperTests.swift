@@ -79,6 +79,47 @@ import Testing
     }
 
     @Test
+    func `what is sent live is committed when it is copied, given up where that fails, and never waits for a backup`() {
+        var sent = vm(VMID(1))
+        (sent.place, sent.phase) = (VMPlace(Assignment(host: HostID(1)), epoch: 1), .running)
+        sent.departure = CellVM.Departure(number: 1, to: 2)
+        sent.departure?.far = CellVM.Far(CellMove.FarEnd(HostID(9), epoch: 2), source: 1, .balanced)
+        func asks(
+            _ change: (inout CellVM) -> Void, _ cause: CellMove.Cause = .asked, isHeld: Bool = false, seconds: Int64 = 0
+        ) -> [MoveKeeper.Ask] {
+            var row = sent
+            change(&row)
+            var open = [move(1, to: 2, .sending), move(2, to: 2, .committed)]
+            open[0].cause = cause
+            var keeper = MoveKeeper()
+            var asks: [MoveKeeper.Ask] = []
+            for at in [0, seconds] {
+                // A quick look is for what is sent alone.
+                asks = keeper.plan(
+                    open, of: 1, now: Instant(nanoseconds: at * 1_000_000_000), isHeld: isHeld, isQuick: true
+                ) { _ in
+                    row
+                } isThere: { _ in
+                    true
+                }
+            }
+            return asks
+        }
+        func own(_ step: CellMove.Step, _ reason: String = "") -> [MoveKeeper.Ask] {
+            [.own(.advanceMove(1, step, reason: reason))]
+        }
+        let copied: (inout CellVM) -> Void = { vm in vm.departure?.far?.progressMillis = 1_000 }
+        let failed: (inout CellVM) -> Void = { vm in vm.departure?.far?.failure = "cut" }
+        #expect(asks { _ in }.isEmpty)
+        #expect(asks(copied, seconds: 1) == own(.commit))
+        #expect(asks(copied, isHeld: true, seconds: 1) == own(.abort, "a backup holds moves between cells"))
+        #expect(asks(failed, seconds: 1) == own(.abort, "it could not be sent live: cut"))
+        #expect(asks(failed, .evacuation, seconds: 1) == own(.leave))
+        #expect(asks({ _ in }, seconds: 59).isEmpty)
+        #expect(asks({ _ in }, seconds: 61) == own(.abort, "it could not be sent live: it got no further"))
+    }
+
+    @Test
     func `a VM that should have come long ago is asked about, and what is kept for it ends where nobody knows of it`() {
         var keeper = MoveKeeper()
         let arrival = CellVM.Arrival(from: 1, number: 300, share: QuotaShare(vms: 1))

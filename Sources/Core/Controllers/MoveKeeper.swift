@@ -119,7 +119,7 @@ package struct MoveKeeper: Sendable {
             let isLate = now - since > (goesAnywhere ? MoveKeeper.patienceOfLost : MoveKeeper.patience)
             switch move.phase {
             case .sending:
-                guard let vm = vm(move.vm), let next = next(of: move, sent: vm, isCalledOff(move), now) else {
+                guard let vm = vm(move.vm), let next = next(of: move, sent: vm, isHeld, isCalledOff(move), now) else {
                     continue
                 }
                 asks.append(.own(next))
@@ -170,7 +170,7 @@ package struct MoveKeeper: Sendable {
 
     /// What its cell is asked for one that is sent there live; nil while that goes on, or was asked a moment ago.
     private mutating func next(
-        of move: CellMove, sent vm: CellVM, _ isCalledOff: Bool, _ now: Instant
+        of move: CellMove, sent vm: CellVM, _ isHeld: Bool, _ isCalledOff: Bool, _ now: Instant
     ) -> CellCommand.Operation? {
         guard var watch = watched[move.number] else { return nil }
         if let askedAt = watch.askedAt, now - askedAt < MoveKeeper.sentPause { return nil }
@@ -183,7 +183,10 @@ package struct MoveKeeper: Sendable {
             watch.askedAt = now
             return .advanceMove(move.number, step, reason: reason)
         }
-        if vm.sending?.isCopied == true || mutated(.commitBeforeCopied) { return advance(.commit) }
+        if vm.sending?.isCopied == true || mutated(.commitBeforeCopied) {
+            // It stands still, and nobody knows for how long it would.
+            return isHeld ? advance(.abort, "a backup holds moves between cells") : advance(.commit)
+        }
         if isCalledOff { return advance(.abort, "the plan for its region was called off") }
         guard vm.sending == nil || now - watch.since > MoveKeeper.stallMax else { return nil }
         let why = far.map(\.failure).flatMap { $0.isEmpty ? nil : $0 } ?? "it got no further"

@@ -61,6 +61,15 @@ extension Fleet {
         !world.recovery.leftBehind.contains(host.node.number)
     }
 
+    /// A VM that it takes back is on a host whose word never comes.
+    private func awaitsLeftBehind(_ home: HostID, _ view: CellView) -> Bool {
+        // hash order: asked whether there is one
+        view.vms.values.contains { vm in
+            guard vm.origin?.host == home, let at = vm.place?.assignment.host else { return false }
+            return !isThere(hosts[Int(at.rawValue) - 1])
+        }
+    }
+
     private func findUnrest() -> String? {
         if !chores.isEmpty { return "operators still have to do \(chores[0])" }
         if let found = unrestOfPlans { return found }
@@ -79,7 +88,9 @@ extension Fleet {
                 return "host \(host.id) is not registered: \(host.keeper?.problem ?? "its agent does not run")"
             }
             if view.hosts[host.id]?.health != .up { return "host \(host.id) is not up" }
-            if let row = view.hosts[host.id], row.takesBack, row.returns == .all, !row.isReturnPaused {
+            if let row = view.hosts[host.id], row.takesBack, row.returns == .all, !row.isReturnPaused,
+                !awaitsLeftBehind(host.id, view)
+            {
                 return "host \(host.id) still takes \(row.awayCount) VMs back"
             }
             if view.hosts[host.id]?.isEnforced == true {

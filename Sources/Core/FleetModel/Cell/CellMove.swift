@@ -159,7 +159,7 @@ extension CellVM {
         /// Why it can't be sent; empty while it may be.
         package var failure = ""
         package var isCopied: Bool { progressMillis >= 1_000 }
-        init(_ end: CellMove.FarEnd, source: UInt64, _ intent: MoveIntent) {
+        package init(_ end: CellMove.FarEnd, source: UInt64, _ intent: MoveIntent) {
             self.end = end
             self.source = source
             self.intent = intent

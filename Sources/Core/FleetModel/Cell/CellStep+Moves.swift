@@ -124,6 +124,7 @@ extension CellStep {
             return old.departure?.far?.end == far ? .done : .refused(.migrationUnderWay(old.id))
         }
         guard move.phase == .preparing else { return .refused(.moveIsOver) }
+        if try areMovesHeld() { return .refused(.movesHeld) }
         guard !move.isCold, old.sender != nil, let place = old.place else { return .refused(.notRunning(old.id)) }
         if far.epoch <= old.epochHighest { return .refused(.epochOutdated(old.id)) }
         enter(.sending, move)

@@ -112,6 +112,8 @@ extension AdminPort {
         var places: [Int] = []
         // Those that ask the same of a cell are shared out together.
         var kinds: [(wish: CellWish, places: [Int])] = []
+        // hash order: looked up only
+        var known: [CellWish: Int] = [:]
         for (place, creation) in job.creations.enumerated() {
             guard let creation else { continue }
             switch reachable(creation.spec, job.cells) {
@@ -121,9 +123,10 @@ extension AdminPort {
                 places.append(place)
                 var wish = CellWish(creation.spec)
                 wish.demand = .zero
-                if let at = kinds.firstIndex(where: { $0.wish == wish }) {
+                if let at = known[wish] {
                     kinds[at].places.append(place)
                 } else {
+                    known[wish] = kinds.count
                     kinds.append((wish, [place]))
                 }
             }
