@@ -133,15 +133,7 @@ import Testing
         var policy = HostPolicy()
         policy.taints = [NamedTaint("gpu")]
         try world.apply(.setHostPolicy(host, policy, generation: nil, isEnforced: true))
-        var tries: [MoveIntent] = []
-        for _ in 0..<2_000 {
-            try world.tick()
-            for case .beginMigration(_, _, _, _, let intent) in world.lastOperations { tries.append(intent) }
-            guard let vm = try world.vm(vms[0]), let place = vm.place, vm.migration?.phase == .copying else { continue }
-            let report = VMReport(vm.id, epoch: place.epoch, .copyFailed, message: "it writes")
-            try world.apply(.reportVMs(place.assignment.host, Incarnation(1), [report]))
-        }
-        #expect(tries == [.gentle, .balanced, .now])
+        #expect(try world.failMoves(of: vms[0]) == [.gentle, .balanced, .now])
         #expect(try world.view().hosts[host]?.isEnforced == false)
     }
 }

@@ -251,6 +251,19 @@ final class CellWorld {
 
     // MARK: Time
 
+    /// Goes on for long, and has each move of a VM fail: with what intents it was tried.
+    func failMoves(of id: VMID) throws -> [MoveIntent] {
+        var tries: [MoveIntent] = []
+        for _ in 0..<2_000 {
+            try tick()
+            for case .beginMigration(_, _, _, _, let intent) in lastOperations { tries.append(intent) }
+            guard let vm = try vm(id), let place = vm.place, vm.migration?.phase == .copying else { continue }
+            let report = VMReport(vm.id, epoch: place.epoch, .copyFailed, message: "it writes")
+            try apply(.reportVMs(place.assignment.host, Incarnation(1), [report]))
+        }
+        return tries
+    }
+
     func tick(_ count: Int = 1) throws {
         for _ in 0..<count {
             ticks += 1

@@ -777,8 +777,8 @@ package enum FleetTable {
             "region back", summary: "say that a lost region is there again",
             details: """
                 The brake holds for its hosts again, and VMs that went elsewhere and are to return (`--region-return return`) go
-                home, a few at a time, each stopped for a moment. A region that the cluster found lost by itself is back by itself,
-                unless somebody has declared it lost since.
+                home, a few at a time, while they run where that works. A region that the cluster found lost by itself is back by
+                itself, unless somebody has declared it lost since.
                 """,
             arguments: [region]),
         Command(
